@@ -1,0 +1,5 @@
+"""`python -m braintumor_kit` is `btkit`."""
+
+from braintumor_kit.commands.main import main
+
+main()

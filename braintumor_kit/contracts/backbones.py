@@ -1,0 +1,76 @@
+"""Contract of a backbone, API version 1.
+
+A backbone builds the convolutional trunk and says three things about it: how pixels 0..255 are scaled before it,
+which layer's output is the one to explain, and where its stages end, so that a recipe can freeze up to one of them.
+btkit adds the scaling, global average pooling, dropout and the classifying layer.
+
+    class Tiny(Backbone[NoOptions]):
+        "Three convolutions."
+        api_version = 1
+        Options = NoOptions
+
+        def build(self, image_size: int, channels: int) -> Trunk:
+            x = inputs = keras.Input((image_size, image_size, channels))
+            for i, width in enumerate((16, 32, 64), start=1):
+                x = keras.layers.Conv2D(width, 3, strides=2, activation="relu", name=f"conv{i}")(x)
+            return Trunk(keras.Model(inputs, x), scale=(1 / 255,), offset=(0.0,), explain_layer="conv3",
+                         stages={"stage1": "conv1", "stage2": "conv2", "stage3": "conv3"}, weights="random")
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from braintumor_kit.contracts.plugin import OptionsT, Plugin
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A built convolutional trunk.
+
+    Attributes:
+        model: a functional Keras model of ordinary Keras layers (no custom class: the saved model must open where
+            btkit is not installed), channels_last, float32: (N, H, W, C) scaled pixels to (N, h, w, features).
+        scale, offset: the trunk wants `pixel * scale + offset` for pixels in 0..255; one value for all channels
+            or one a channel.
+        explain_layer: name of the layer of `model` whose output explainers look at, normally the last one that is
+            spatial and follows its ReLU.
+        stages: from input to output, each stage's name and the name of the layer that ends it. `trainable = "stage4"`
+            in a recipe freezes everything before that stage.
+        weights: where the weights come from, for the record: "random", or a preset, a package, a file.
+    """
+
+    model: keras.Model
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    explain_layer: str
+    stages: Mapping[str, str] = field(default_factory=dict)
+    weights: str = "random"
+
+
+class Backbone(Plugin[OptionsT]):
+    """A plugin that builds the convolutional trunk."""
+
+    kind: ClassVar[str] = "backbone"
+    current_api_version: ClassVar[int] = 1
+
+    default_channels: ClassVar[int] = 3
+    """Channels that the trunk takes; grey slices are repeated to that many. 3 for ImageNet weights."""
+
+    @abstractmethod
+    def build(self, image_size: int, channels: int) -> Trunk:
+        """Builds the trunk for square pictures of `image_size` pixels.
+
+        Random weights follow from Keras' global seed, which btkit sets before. The global data format and dtype
+        policy are left alone.
+
+        Raises:
+            InputError: where the weights cannot be had (no network, no such file, another architecture), saying how
+                to get them.
+        """

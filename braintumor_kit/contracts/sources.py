@@ -1,0 +1,106 @@
+"""Contract of a data source, API version 1.
+
+A source lists its samples without reading a pixel, and reads one picture at a time when asked. Both may happen in
+another process: btkit makes the source anew there from its options.
+
+    class Pairs(Source[PairsOptions]):
+        "Two folders, healthy and tumour."
+        api_version = 1
+        Options = PairsOptions
+        classes = ("healthy", "tumour")
+
+        def samples(self) -> Iterator[Sample]:
+            for path in sorted(self.options.root.glob("*/*.png")):
+                yield Sample(id=f"{path.parent.name}/{path.name}", label=path.parent.name)
+
+        def image(self, sample: Sample) -> NDArray[Any]:
+            return read_picture(self.options.root / sample.id)
+"""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from braintumor_kit.contracts.plugin import OptionsT, Plugin
+
+SPLITS = ("train", "validation", "test")
+"""The names that `Sample.split` may have, in their usual order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One slice, without its pixels.
+
+    Attributes:
+        id: unique within the source, stable from run to run; a relative path or a number, for example.
+        label: the class, one of the source's `classes`.
+        split: "train", "validation" or "test" where the source comes divided, else None.
+        group: the patient, where known, else None. Slices of one group never stand in two splits that btkit makes.
+        has_mask: whether `Source.mask` gives a tumour mask.
+    """
+
+    id: str
+    label: str
+    split: str | None = None
+    group: str | None = None
+    has_mask: bool = False
+
+
+class Source(Plugin[OptionsT]):
+    """A plugin that yields samples."""
+
+    kind: ClassVar[str] = "source"
+    current_api_version: ClassVar[int] = 1
+
+    @property
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the network's outputs; each sample's label is one of them.
+
+        A plain class attribute or an instance attribute does as well as a property.
+        """
+
+    @abstractmethod
+    def samples(self) -> Iterator[Sample]:
+        """Yields every sample, always in the same order.
+
+        Raises:
+            InputError: where the data cannot be found or its layout is not understood.
+        """
+
+    @abstractmethod
+    def image(self, sample: Sample) -> NDArray[Any]:
+        """Reads one picture.
+
+        Returns:
+            uint8 or uint16, (H, W) for grey or (H, W, 3) for RGB. uint8 is taken as it is; uint16 is stretched to
+            0..255 by its own range, so a source that knows a display window applies it and returns uint8.
+
+        Raises:
+            ImageError: where the picture cannot be read; other samples are unharmed.
+        """
+
+    def mask(self, sample: Sample) -> NDArray[np.bool_] | None:
+        """The tumour's mask, bool (H, W) on the same grid as `image(sample)`, or None where there is none."""
+        return None
+
+    def fingerprint(self, sample: Sample) -> bytes:
+        """A digest of the sample's pixels and mask: it changes when any pixel does, and not with file times.
+
+        The default reads the picture and hashes it; sources over files hash the file's bytes, which is faster.
+        """
+        digest = hashlib.sha256()
+        for array in (self.image(sample), self.mask(sample)):
+            if array is not None:
+                digest.update(f"{array.dtype}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.digest()
+
+    def notes(self) -> Mapping[str, int]:
+        """Counts of what `samples` passed over, by a short reason, such as {"system files ignored": 3}."""
+        return {}
