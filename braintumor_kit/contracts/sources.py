@@ -17,16 +17,19 @@ another process: btkit makes the source anew there from its options.
             return read_picture(self.options.root / sample.id)
 """
 
+from __future__ import annotations
+
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from braintumor_kit.contracts.plugin import OptionsT, Plugin
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SPLITS = ("train", "validation", "test")
 """The names that `Sample.split` may have, in their usual order."""
@@ -98,7 +101,7 @@ class Source(Plugin[OptionsT]):
         for array in (self.image(sample), self.mask(sample)):
             if array is not None:
                 digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
+                digest.update(array.tobytes())
         return digest.digest()
 
     def notes(self) -> Mapping[str, int]:

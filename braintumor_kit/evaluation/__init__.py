@@ -1,1 +1,1 @@
-""""""
+"""What predictions are worth: figures with intervals, from labels and probabilities alone."""

@@ -7,21 +7,24 @@ plugins' own and are checked against the plugins' own models.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Table(BaseModel):
     """A table of a recipe: unknown keys are errors, and nothing changes after it is read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PluginTable(Table):
     """A table that names a plugin; keys that are not listed here are the plugin's own options."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str = Field(description="The plugin; `btkit plugins list` shows them.")
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -32,10 +35,9 @@ class PluginTable(Table):
 class SourceTable(PluginTable):
     """Where the slices come from."""
 
-    name: str = Field(description="The source plugin; `btkit plugins list` shows them.")
     on_bad_image: Literal["error", "skip"] = Field(
         "error",
-        description="What to do about pictures that cannot be read: stop and name them all, or leave them out and "
+        description="What to do about pictures that cannot be read: stop and name them, or leave them out and "
         "record them.",
     )
 
@@ -45,19 +47,200 @@ class PixelsTable(Table):
 
     image_size: int = Field(224, ge=32, le=1024, description="Side of the square, in pixels.")
     fit: Literal["stretch", "pad"] = Field(
-        "stretch", description="Stretch to the square as the reference pipeline does, or keep the shape and pad with black."
+        "stretch",
+        description="Stretch to the square as the reference pipeline does, or keep the shape and pad with black.",
     )
     colour: Literal["grey", "rgb"] = Field(
-        "grey", description="Turn colour to grey by luminance (repeated to the network's channels), or keep it."
+        "grey",
+        description="Turn colour to grey by luminance (repeated to the network's channels), or keep it.",
     )
     crop: Literal["none", "head"] = Field(
-        "none", description='"head" cuts to the bounding box of the head, which hides how a collection was framed.'
+        "none",
+        description='"head" cuts to the bounding box of the head, which hides how a collection was framed.',
     )
     crop_margin: Fraction = Field(
         0.05, description='Margin around the head for crop = "head", as a fraction of the box\'s longer side.'
     )
     intensity: Literal["full", "percentile"] = Field(
         "full",
-        description='"percentile" stretches the head\'s 1st to 99th percentile to 0..255, which hides how a collection '
-        "was exposed.",
+        description='"percentile" stretches the head\'s 1st to 99th percentile to 0..255, which hides how a '
+        "collection was exposed.",
     )
+
+
+class SplitTable(Table):
+    """How train, validation and test are made. Validation selects the model; test is only reported."""
+
+    method: Literal["source", "grouped", "stratified"] = Field(
+        "source",
+        description='"source": as the source comes divided; "grouped": patients stay together, classes balanced; '
+        '"stratified": slice by slice, classes balanced (slices of one patient may stand on both sides).',
+    )
+    validation: Share = Field(
+        0.15,
+        description="Share that becomes validation. With method = source it is taken from the source's training "
+        "part, patients together where they are known, and only if the source has no validation part.",
+    )
+    test: Share | None = Field(
+        None,
+        description="Share that becomes test, 0.15 by default; not with method = source, which has its own.",
+    )
+    source_test_as: Literal["test", "validation"] = Field(
+        "test",
+        description='With method = source: what the source\'s test part is used as. "validation" is the reference '
+        "pipeline's habit: it selects the model on that part, and no test split is left.",
+    )
+    seed: int | None = Field(None, ge=0, description="Seed of the split alone; the recipe's seed by default.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("method", "source") != "source":
+            values = {"test": 0.15, **values}
+        return values
+
+
+class AugmentTable(Table):
+    """Random changes to training pictures, drawn anew each epoch; off for validation and test."""
+
+    flip_horizontal: bool = Field(False, description="Mirror left to right with probability one half.")
+    flip_vertical: bool = Field(False, description="Mirror top to bottom with probability one half.")
+    rotate: float = Field(0, ge=0, le=180, description="Rotate by up to that many degrees either way.")
+    shift: float = Field(0, ge=0, le=0.5, description="Shift by up to that fraction of the side, each axis.")
+    scale: float = Field(0, ge=0, lt=0.9, description="Scale by a factor in 1 - scale .. 1 + scale.")
+    brightness: Fraction = Field(0, description="Add up to that fraction of the full range either way.")
+    contrast: float = Field(0, ge=0, lt=1, description="Scale intensities by 1 - contrast .. 1 + contrast.")
+    gamma: float = Field(0, ge=0, lt=1, description="Raise intensities to a power in 1 - gamma .. 1 + gamma.")
+    noise: Fraction = Field(0, description="Gaussian noise of a deviation up to that fraction of the range.")
+
+
+class BackboneTable(PluginTable):
+    """The convolutional trunk."""
+
+
+class ScheduleTable(Table):
+    """How the learning rate moves within a phase of training."""
+
+    name: Literal["constant", "step", "cosine", "one_cycle"] = Field(
+        "constant",
+        description="one_cycle rises to the learning rate and falls below its start (Smith and Topin 2018).",
+    )
+    warmup_epochs: float = Field(0, ge=0, description="Rise linearly from zero over that many epochs.")
+    step_epochs: int = Field(10, ge=1, description="step: epochs between two drops.")
+    factor: Share = Field(0.1, description="step: what the rate is multiplied by at a drop.")
+    final_fraction: Fraction = Field(0.0, description="cosine, one_cycle: the last rate over the highest.")
+
+
+class PhaseTable(Table):
+    """One phase of training; what it leaves out is taken from [training]."""
+
+    epochs: int = Field(ge=1, le=100_000, description="Epochs of this phase.")
+    trainable: str | None = Field(None, description='What is trained: "all", "head" or a stage of the backbone.')
+    learning_rate: float | None = Field(None, gt=0, description="Learning rate of this phase.")
+    schedule: ScheduleTable | None = Field(None, description="Schedule of this phase.")
+
+
+class TrainingTable(Table):
+    """How the network is fitted."""
+
+    epochs: int | None = Field(
+        None, ge=1, le=100_000, description="Epochs, 30 by default; not beside phases, which have their own."
+    )
+    batch_size: int = Field(32, ge=1, le=4096, description="Slices a step.")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="SGD is with Nesterov momentum 0.9.")
+    learning_rate: float = Field(1e-4, gt=0, description="Learning rate, the highest where a schedule moves it.")
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Decoupled weight decay, of kernels alone: not of biases or normalisation.",
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of each target spread over all classes.")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description='"balanced" weighs each slice by the inverse of its class\'s frequency.'
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout rate before the classifying layer.")
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Momentum of a moving average of the weights, which is then what is kept; 0 is off.",
+    )
+    trainable: str = Field(
+        "all",
+        description='What is trained: "all", "head", or a stage of the backbone and all that follows it.',
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of convolutions in training; auto is bfloat16 where the device computes it natively.",
+    )
+    schedule: ScheduleTable = Field(default_factory=ScheduleTable, description="Course of the learning rate.")
+    phases: Annotated[tuple[PhaseTable, ...], Strict(False)] = Field(
+        (), description="Phases one after the other, such as head, then all."
+    )
+    select: Literal["val_accuracy", "val_loss"] = Field(
+        "val_accuracy", description="What picks the best epoch's weights, on validation."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("phases"):
+            values = {"epochs": 30, **values}
+        return values
+
+
+class ReduceLROnPlateauTable(Table):
+    """Lower the learning rate when validation stops improving (Keras' ReduceLROnPlateau)."""
+
+    monitor: Literal["val_loss", "val_accuracy", "loss", "accuracy"] = Field("val_loss", description="What to watch.")
+    factor: Share = Field(0.5, description="What the rate is multiplied by.")
+    patience: int = Field(2, ge=0, description="Epochs without improvement before it acts.")
+    min_delta: float = Field(1e-4, ge=0, description="The least change that counts as improvement.")
+    cooldown: int = Field(0, ge=0, description="Epochs to wait after it acted.")
+    min_lr: float = Field(0.0, ge=0, description="The rate never falls below this.")
+
+
+class EarlyStoppingTable(Table):
+    """Stop when validation has stopped improving (Keras' EarlyStopping)."""
+
+    monitor: Literal["val_loss", "val_accuracy"] = Field("val_loss", description="What to watch.")
+    patience: int = Field(10, ge=1, description="Epochs without improvement before it stops.")
+    min_delta: float = Field(0.0, ge=0, description="The least change that counts as improvement.")
+
+
+class TensorBoardTable(Table):
+    """Write the curves for TensorBoard too, into `tensorboard/` of the run (extra [tensorboard])."""
+
+
+class CallbacksTable(Table):
+    """What acts at the end of an epoch."""
+
+    reduce_lr_on_plateau: ReduceLROnPlateauTable | None = Field(None, description="Lower the rate on a plateau.")
+    early_stopping: EarlyStoppingTable | None = Field(None, description="Stop on a plateau.")
+    tensorboard: TensorBoardTable | None = Field(None, description="Log for TensorBoard.")
+
+
+class RecipeTable(Table):
+    """A recipe: one run, declared completely."""
+
+    seed: int = Field(0, ge=0, lt=2**32, description="Every random draw of the run follows from it.")
+    source: SourceTable = Field(description="Where the slices come from.")
+    pixels: PixelsTable = Field(default_factory=PixelsTable, description="How pictures are prepared.")
+    split: SplitTable = Field(default_factory=SplitTable, description="Train, validation and test.")
+    augment: AugmentTable = Field(default_factory=AugmentTable, description="Random changes in training.")
+    backbone: BackboneTable = Field(description="The convolutional trunk.")
+    training: TrainingTable = Field(default_factory=TrainingTable, description="How the network is fitted.")
+    callbacks: CallbacksTable = Field(default_factory=CallbacksTable, description="What acts between epochs.")
+
+
+RESERVED = {
+    "explain": "explanations at the end of a run",
+    "sweep": "sweeps over recipe keys",
+    "split.folds": "cross-validation",
+    "split.allow_leaks": "the check for leaking splits",
+    "source.recover_patients": "recovery of patients by fingerprints",
+    "training.compile": "torch.compile",
+    "training.workers": "data-parallel training",
+}
+"""Keys that the recipe language has and this version of btkit does not carry out yet, and what they stand for."""

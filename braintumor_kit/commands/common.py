@@ -1,0 +1,69 @@
+"""Options and helpers that commands share."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+set_option: Callable[..., Any] = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY.PATH=VALUE",
+    help="Change a value of the recipe, such as training.epochs=2. May be given more than once.",
+)
+runs_option: Callable[..., Any] = click.option(
+    "--runs",
+    default="runs",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder that holds runs.",
+)
+json_option: Callable[..., Any] = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as one JSON value."
+)
+
+
+def registry(ctx: click.Context) -> Any:
+    """The registry with the folders of `--plugins` and `BTKIT_PLUGINS`."""
+    from braintumor_kit.registry import Registry
+
+    return Registry.from_environment(ctx.find_root().obj["plugins"])
+
+
+def reporter() -> Any:
+    """Progress on standard error."""
+    from rich.console import Console
+
+    from braintumor_kit.progress import Reporter
+
+    return Reporter(Console(stderr=True))
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(title: str, header: list[str], rows: list[list[str]], right: set[int] | None = None) -> None:
+    """A table on standard output, columns in `right` aligned to the right; text is shown as it is."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        show_header=any(header),
+    )
+    for place, name in enumerate(header):
+        table.add_column(name, justify="right" if place in (right or set()) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(width=None if Console().is_terminal else 200).print(table)

@@ -1,0 +1,135 @@
+"""The command `btkit`: finds the subcommand, and turns every ending into its exit status.
+
+0 done; 1 done, and what was asked to hold does not; 2 the input is at fault; 3 the work failed on the way;
+70 a fault of btkit itself; 130 interrupted
+"""
+
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from braintumor_kit import __version__
+from braintumor_kit.errors import BtkitError
+
+COMMANDS = {
+    "run": ("braintumor_kit.commands.run:run", "Train and evaluate as a recipe says; leaves a run folder."),
+    "predict": (
+        "braintumor_kit.commands.predict:predict",
+        "Class probabilities for images or folders of them.",
+    ),
+    "recipe": (
+        "braintumor_kit.commands.recipe:recipe",
+        "Check a recipe, show it resolved, print its schema.",
+    ),
+    "data": ("braintumor_kit.commands.data:data", "Obtain a public data set; describe one."),
+    "plugins": (
+        "braintumor_kit.commands.plugins:plugins",
+        "See the sources, backbones and explainers at hand.",
+    ),
+    "doctor": (
+        "braintumor_kit.commands.doctor:doctor",
+        "Versions, device, what is missing and how to get it.",
+    ),
+}
+"""Name, where the command is, and its line in `btkit --help`: nothing is imported to show help."""
+
+INTERNAL_FAULT = 70
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Imports a subcommand when it is called, not to list it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="btkit")
+@click.option("--debug", is_flag=True, help="Show the traceback of errors.")
+@click.option(
+    "--plugins",
+    "plugin_folders",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A folder of your own plugins, <kind>s/<name>.py inside. May be given more than once.",
+)
+@click.pass_context
+def cli(ctx: click.Context, debug: bool, plugin_folders: tuple[Path, ...]) -> None:
+    """Train, evaluate and explain brain-tumour MRI classifiers, driven by TOML recipes.
+
+    Research software, not a medical device.
+    """
+    ctx.obj = {"debug": debug, "plugins": plugin_folders}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with its status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run_command_line(arguments))
+
+
+def run_command_line(arguments: list[str]) -> int:
+    """Runs the command line and gives its exit status; every message has been shown by then."""
+    debug = "--debug" in arguments
+    try:
+        status: Any = cli.main(arguments, prog_name="btkit", standalone_mode=False)
+    except click.exceptions.Exit as ending:
+        return ending.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted.", INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BtkitError as error:
+        if debug:
+            traceback.print_exc()
+        return _say(f"btkit: {error}", error.exit_status)
+    except BrokenPipeError:
+        _leave_closed_pipe()
+        return 0
+    except Exception:
+        return _say(_fault(debug), INTERNAL_FAULT)
+    return status if isinstance(status, int) else 0
+
+
+def _say(text: str, status: int) -> int:
+    click.echo(text, err=True)
+    return status
+
+
+def _leave_closed_pipe() -> None:
+    """The reader of a pipe has gone (`btkit ... | head`): Python must not try to flush to it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fault(debug: bool) -> str:
+    """Writes the traceback to a file and says where, and what to report."""
+    text = traceback.format_exc()
+    if debug:
+        click.echo(text, err=True)
+    with tempfile.NamedTemporaryFile("w", prefix="btkit-fault-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(f"btkit {__version__}\npython {sys.version}\narguments {sys.argv[1:]}\n\n{text}")
+    last = text.strip().splitlines()[-1]
+    return (
+        f"btkit: a fault of btkit itself: {last}\nThe traceback is in {file.name}; please report it together with "
+        "the output of `btkit doctor`."
+    )

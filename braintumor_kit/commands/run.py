@@ -1,0 +1,72 @@
+"""`btkit run`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from braintumor_kit.commands.common import (
+    json_option,
+    print_json,
+    print_table,
+    registry,
+    reporter,
+    runs_option,
+    set_option,
+)
+
+
+@click.command()
+@click.argument("recipe")
+@set_option
+@runs_option
+@click.option("--name", help="Name of the run folder; by default <recipe>-<UTC time>-<6 hex>.")
+@json_option
+@click.pass_context
+def run(
+    ctx: click.Context, recipe: str, overrides: tuple[str, ...], runs: Path, name: str | None, as_json: bool
+) -> None:
+    """Train and evaluate as RECIPE says, a file or the name of a shipped recipe; leaves a run folder."""
+    from braintumor_kit.recipe.load import load_recipe
+    from braintumor_kit.recipe.shipped import find_recipe
+
+    path = find_recipe(recipe)
+    checked = load_recipe(path, overrides, registry(ctx))
+
+    from braintumor_kit.files import read_json
+    from braintumor_kit.workflows.train import train
+
+    text = path.read_text(encoding="utf-8")
+    done = train(checked, text, runs, name, ["btkit", *sys.argv[1:]], reporter())
+    metrics = read_json(done.folder / "metrics.json")
+    if as_json:
+        print_json({"run": str(done.folder), "metrics": metrics})
+    else:
+        _show(metrics)
+        click.echo(f"run folder: {done.folder}")
+
+
+def _show(metrics: dict[str, Any]) -> None:
+    roles = {"train": "train", "validation": "validation (selects)", "test": "test (reported)"}
+    rows = [
+        [
+            role,
+            str(figures["n"]),
+            *(_with_interval(figures, name) for name in ("accuracy", "balanced_accuracy", "macro_f1")),
+            f"{figures['ece']:.3f}",
+        ]
+        for part, role in roles.items()
+        if (figures := metrics[part])
+    ]
+    header = ["split", "n", "accuracy", "balanced accuracy", "macro F1", "ECE"]
+    print_table("", header, rows, right={1, 5})
+    over = next(figures["interval_over"] for part in roles if (figures := metrics[part]))
+    click.echo(f"95 % intervals by bootstrap over {over}. Research use only, not a medical device.")
+    if not metrics["test"]:
+        click.echo("No test split: validation selected the model, so its figures flatter it.")
+
+
+def _with_interval(figures: dict[str, Any], name: str) -> str:
+    low, high = figures[f"{name}_ci"]
+    return f"{figures[name]:.3f} [{low:.3f}, {high:.3f}]"

@@ -1,0 +1,84 @@
+"""Progress of long work on standard error: a bar at a terminal, a line now and then elsewhere, and the run's log."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+log = logging.getLogger("btkit")
+"""Everything that btkit tells goes through this logger."""
+
+QUIET_SECONDS = 20.0
+"""Where there is no terminal, a running bar says how far it is this often."""
+
+
+class Reporter:
+    """Tells the user what happens.
+
+    Args:
+        console: where to; None tells nobody (the log still hears of it).
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """One line, to the user and to the log."""
+        log.info(text)
+        if self._console:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar; what it yields is called with (done, total)."""
+        if self._console is None:
+            yield lambda done, total: None
+        elif self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            with Bar(
+                *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True
+            ) as bar:
+                task = bar.add_task(title, total=None)
+                yield lambda done, total: bar.update(task, completed=done, total=total)
+        else:
+            yield _every(QUIET_SECONDS, lambda done, total: self.say(f"{title}: {done} of {total}"))
+
+
+def _every(seconds: float, tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    last = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds and done < total:
+            last = time.monotonic()
+            tell(done, total)
+
+    return update
+
+
+class _SilentFileHandler(logging.FileHandler):
+    """A log that cannot be written (a full disk) must not drown the error that matters."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
+        pass
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Inside, everything told is also written to `path`."""
+    handler = _SilentFileHandler(path, encoding="utf-8", delay=True, errors="backslashreplace")
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,66 @@
+"""Combinations of values that are each valid and make no sense together."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from braintumor_kit.recipe.problems import Path_
+from braintumor_kit.recipe.tables import CallbacksTable, ScheduleTable, SplitTable, TrainingTable
+
+
+def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
+    """Place and message of every impossible combination among the tables that are valid on their own."""
+    split, training, callbacks = tables.get("split"), tables.get("training"), tables.get("callbacks")
+    if split is not None:
+        yield from _split(split)
+    if training is not None:
+        yield from _training(training)
+        if callbacks is not None:
+            yield from _callbacks(training, callbacks)
+
+
+def _split(split: SplitTable) -> Iterator[tuple[Path_, str]]:
+    if split.method == "source":
+        if split.test is not None:
+            yield (
+                ("split", "test"),
+                'goes with method = "grouped" or "stratified"; "source" has a test part of its own.',
+            )
+        return
+    if split.source_test_as != "test":
+        yield ("split", "source_test_as"), f'goes with method = "source" only, not with "{split.method}".'
+    taken = split.validation + (split.test or 0)
+    if taken >= 1:
+        yield (
+            ("split", "test"),
+            f"validation and test take {taken:g} of the samples and leave none for training.",
+        )
+
+
+def _training(training: TrainingTable) -> Iterator[tuple[Path_, str]]:
+    if training.phases and training.epochs is not None:
+        yield (
+            ("training", "epochs"),
+            "stands beside phases, which have epochs of their own; set training.phases.0.epochs and so on instead.",
+        )
+    yield from _warmup(("training", "schedule"), training.schedule, None if training.phases else training.epochs)
+    for index, phase in enumerate(training.phases):
+        schedule = phase.schedule or training.schedule
+        yield from _warmup(("training", "phases", index, "schedule"), schedule, phase.epochs)
+
+
+def _warmup(place: Path_, schedule: ScheduleTable, epochs: int | None) -> Iterator[tuple[Path_, str]]:
+    if epochs is not None and schedule.warmup_epochs >= epochs:
+        yield (
+            (*place, "warmup_epochs"),
+            f"warms up for {schedule.warmup_epochs:g} epochs, and training has {epochs}.",
+        )
+
+
+def _callbacks(training: TrainingTable, callbacks: CallbacksTable) -> Iterator[tuple[Path_, str]]:
+    moving = {training.schedule.name, *(phase.schedule.name for phase in training.phases if phase.schedule)}
+    moving.discard("constant")
+    if callbacks.reduce_lr_on_plateau and moving:
+        yield (
+            ("callbacks", "reduce_lr_on_plateau"),
+            f'cannot steer the learning rate beside schedule "{sorted(moving)[0]}"; keep one of the two.',
+        )

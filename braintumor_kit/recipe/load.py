@@ -1,0 +1,225 @@
+"""A recipe read, checked as a whole and ready to be carried out."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from braintumor_kit.contracts import Plugin, PluginError, PluginOptions
+from braintumor_kit.contracts.options import NameOrPathMark
+from braintumor_kit.recipe.conflicts import conflicts
+from braintumor_kit.recipe.layers import Layers, layers_of, read_layers
+from braintumor_kit.recipe.problems import Path_, Problem, RecipeError, explain
+from braintumor_kit.recipe.tables import RESERVED, PluginTable, RecipeTable
+from braintumor_kit.registry import PluginInfo, Registry
+
+
+@dataclass(frozen=True)
+class ChosenPlugin:
+    """A plugin named by a recipe, imported, with its checked options."""
+
+    info: PluginInfo
+    cls: type[Plugin[Any]]
+    options: PluginOptions
+
+    def make(self) -> Any:
+        """A new instance of the plugin."""
+        return self.cls(self.options)
+
+    def __reduce__(self) -> tuple[Callable[..., "ChosenPlugin"], tuple[Any, ...]]:
+        """Sent to another process as names and plain values: the plugin is imported anew there."""
+        return choose, (self.info, self.options.model_dump(mode="json"))
+
+
+def choose(info: PluginInfo, options: Mapping[str, Any]) -> ChosenPlugin:
+    """Imports the plugin that `info` describes and gives it options that were checked before."""
+    folders = (Path(info.target).parents[1],) if info.origin == "file" else ()
+    cls = Registry(folders).load(info.kind, info.name)
+    return ChosenPlugin(info, cls, cls.Options.model_validate_json(json.dumps(options)))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    Attributes:
+        path: the recipe's file; its stem names the run.
+        tables: every value in force.
+        source, backbone: the plugins named.
+    """
+
+    path: Path
+    tables: RecipeTable
+    source: ChosenPlugin
+    backbone: ChosenPlugin
+
+    def resolved(self) -> dict[str, Any]:
+        """Every value in force as plain JSON values, plugin options included and defaults filled in."""
+        values = self.tables.model_dump(mode="json")
+        for table, plugin in (("source", self.source), ("backbone", self.backbone)):
+            values[table] |= plugin.options.model_dump(mode="json")
+        return values
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = (), registry: Registry | None = None) -> Recipe:
+    """Reads and checks a recipe.
+
+    Args:
+        overrides: `key.path=value` texts of `--set`.
+
+    Raises:
+        RecipeError: with every problem that the recipe has.
+        InputError: where a file cannot be read at all.
+    """
+    return _check(read_layers(path, overrides), path, registry or Registry.from_environment())
+
+
+def load_recipe_source(path: Path, overrides: Sequence[str] = (), registry: Registry | None = None) -> ChosenPlugin:
+    """The source plugin of a recipe; the rest of the recipe is not looked at.
+
+    Raises:
+        RecipeError: where the recipe's [source] is at fault.
+    """
+    return _only_source(read_layers(path, overrides), registry)
+
+
+def load_source(name: str, overrides: Sequence[str] = (), registry: Registry | None = None) -> ChosenPlugin:
+    """The source plugin `name` with options given as `--set source.key=value` texts alone.
+
+    Raises:
+        RecipeError: as for a recipe.
+    """
+    return _only_source(layers_of({"source": {"name": name}}, overrides), registry)
+
+
+def _only_source(layers: Layers, registry: Registry | None) -> ChosenPlugin:
+    problems: list[Problem] = []
+    tables = _check_tables(layers, problems, only=("source",))
+    chosen = _check_plugin("source", tables, layers, registry or Registry.from_environment(), problems)
+    if problems or chosen is None:
+        raise RecipeError(problems)
+    return chosen
+
+
+def _check(layers: Layers, path: Path, registry: Registry) -> Recipe:
+    problems = list(_reserved(layers))
+    tables = _check_tables(layers, problems)
+    source = _check_plugin("source", tables, layers, registry, problems)
+    backbone = _check_plugin("backbone", tables, layers, registry, problems)
+    problems += [Problem(layers.origin(place).file, place, message) for place, message in conflicts(tables)]
+    if problems or source is None or backbone is None:
+        raise RecipeError(sorted(problems, key=lambda problem: [str(part) for part in problem.path]))
+    return Recipe(path, RecipeTable(**tables), source, backbone)
+
+
+def _reserved(layers: Layers) -> Iterator[Problem]:
+    """Takes keys that this version does not carry out yet from the values, with a problem for each."""
+    for key, meaning in RESERVED.items():
+        *tables, last = key.split(".")
+        holder: Any = layers.values
+        for table in tables:
+            holder = holder.get(table, {}) if isinstance(holder, dict) else {}
+        if isinstance(holder, dict) and last in holder:
+            del holder[last]
+            place = (*tables, last)
+            yield Problem(layers.origin(place).file, place, f"{meaning}: not in this version of btkit yet.")
+
+
+def _check_tables(layers: Layers, problems: list[Problem], only: Sequence[str] = ()) -> dict[str, Any]:
+    """Each top-level value of its own checked, so that a fault in one table hides none in another."""
+    checked: dict[str, Any] = {}
+    fields = RecipeTable.model_fields
+    for key in sorted(only or {*layers.values, *fields}):
+        holder = {key: layers.values[key]} if key in layers.values else {}
+        others = [name for name, field in fields.items() if field.is_required() and name != key]
+        try:
+            whole = _strictly(RecipeTable, {**_placeholders(others), **holder})
+        except ValidationError as error:
+            problems += _problems(error, RecipeTable, layers, ())
+        else:
+            checked[key] = getattr(whole, key)
+    return checked
+
+
+def _placeholders(required: Sequence[str]) -> dict[str, Any]:
+    """Stand-ins for required tables other than the one that is being checked."""
+    return {name: {"name": "-"} for name in required}
+
+
+def _strictly(model: type[BaseModel], values: Mapping[str, Any]) -> Any:
+    """Validates TOML values as strict JSON: "30" is no number and 1 no truth value, but lists and paths are taken."""
+    return model.model_validate_json(json.dumps(values, default=str), strict=True)
+
+
+def _problems(error: ValidationError, model: type[BaseModel], layers: Layers, table: Path_) -> Iterator[Problem]:
+    for item in error.errors():
+        place = (*table, *item["loc"])
+        known = _keys_of(model, item["loc"][:-1])
+        yield Problem(layers.origin(place).file, place, explain(item, known))
+
+
+def _keys_of(model: type[BaseModel], path: Path_) -> list[str]:
+    """Keys of the table at `path` inside `model`."""
+    fields = model.model_fields
+    for part in path:
+        if isinstance(part, int):
+            continue
+        tables = [item for item in _types_within(fields[part].annotation) if issubclass(item, BaseModel)]
+        if not tables:
+            return []
+        fields = tables[0].model_fields
+    return list(fields)
+
+
+def _types_within(annotation: Any) -> list[type]:
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation]
+    return [inner for part in get_args(annotation) for inner in _types_within(part)]
+
+
+def _check_plugin(
+    table: str, tables: Mapping[str, Any], layers: Layers, registry: Registry, problems: list[Problem]
+) -> ChosenPlugin | None:
+    chosen: PluginTable | None = tables.get(table)
+    if chosen is None:
+        return None
+    try:
+        info = registry.find(table, chosen.name)
+        cls = registry.load(table, chosen.name)
+    except PluginError as error:
+        place: Path_ = (table, "name")
+        problems.append(Problem(layers.origin(place).file, place, str(error)))
+        return None
+    values = {key: _resolve(cls.Options, key, value, layers, (table, key)) for key, value in chosen.options.items()}
+    try:
+        return ChosenPlugin(info, cls, _strictly(cls.Options, values))
+    except ValidationError as error:
+        problems += _problems(error, cls.Options, layers, (table,))
+        return None
+
+
+def _resolve(model: type[PluginOptions], key: str, value: Any, layers: Layers, place: Path_) -> Any:
+    """Makes a path option absolute, relative to where the value was written."""
+    field = model.model_fields.get(key)
+    if field is None or not isinstance(value, str):
+        return value
+    folder = layers.origin(place).folder
+    if Path in _types_within(field.annotation):
+        return str(folder / Path(value).expanduser())
+    if any(isinstance(mark, NameOrPathMark) for mark in field.metadata) and _means_path(value, folder):
+        return str(folder / Path(value).expanduser())
+    return value
+
+
+def _means_path(value: str, folder: Path) -> bool:
+    return value.startswith((".", "/", "~")) or ("://" not in value and (folder / value).exists())
+
+
+def without_none(value: Any) -> Any:
+    """A JSON value as TOML can hold it: keys without a value are left out."""
+    if isinstance(value, dict):
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    return [without_none(item) for item in value] if isinstance(value, list) else value

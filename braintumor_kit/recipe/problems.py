@@ -1,0 +1,81 @@
+"""Faults of a recipe, collected and shown together, each with file, table, key and the nearest valid spelling."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from braintumor_kit.contracts import InputError
+
+Path_ = tuple[str | int, ...]
+"""Where a value stands: ("training", "phases", 0, "epochs")."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault.
+
+    Attributes:
+        file: the file that holds the faulty value, or "--set".
+        path: table and key, outermost first.
+        message: what was expected, what was found, what to do.
+    """
+
+    file: str
+    path: Path_
+    message: str
+
+    def __str__(self) -> str:
+        *table, key = self.path or ("recipe",)
+        place = f"[{dotted(table)}] {key}" if table else str(key)
+        return f"{self.file}: {place}: {self.message}"
+
+
+class RecipeError(InputError):
+    """A recipe with one or more faults; the message lists all of them, a line each."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n".join([f"the recipe has {count}:", *(f"  {problem}" for problem in problems)]))
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """("training", "phases", 0) as "training.phases.0"."""
+    return ".".join(str(part) for part in path)
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """ " did you mean 'x'?" for the known word nearest to `word`, or nothing."""
+    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return f" did you mean '{near[0]}'?" if near else ""
+
+
+def explain(error: Mapping[str, Any], known: Iterable[str]) -> str:
+    """One of pydantic's errors as a sentence for the user; `known` are the keys of the table it stands in."""
+    match error["type"]:
+        case "extra_forbidden":
+            known = sorted(known)
+            return f"unknown key;{nearest(error['loc'][-1], known) or ' known: ' + ', '.join(known) + '.'}"
+        case "missing":
+            return "is missing and has no default."
+        case "literal_error":
+            expected = error["ctx"]["expected"]
+            return f"must be {expected}, not {_short(error['input'])};{_near_literal(error['input'], expected)}"
+        case _:
+            return f"{_lower(error['msg'])}, not {_short(error['input'])}."
+
+
+def _near_literal(value: object, expected: str) -> str:
+    hint = nearest(value, expected.replace(" or ", ", ").replace("'", "").split(", "))
+    return hint or " choose one of them."
+
+
+def _lower(message: str) -> str:
+    message = message.removeprefix("Input ").removeprefix("Value error, ").rstrip(".")
+    return message[:1].lower() + message[1:]
+
+
+def _short(value: object, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

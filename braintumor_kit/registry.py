@@ -1,0 +1,213 @@
+"""Knows the name, origin and target of every plugin without importing it, and imports only what is asked for.
+
+Plugins come from two places: entry points of installed distributions (groups `btkit.sources`, `btkit.backbones`,
+`btkit.explainers`; the built-in plugins too), and files `<kind>s/<name>.py` in folders that the user names. Nothing
+is searched unasked, a plugin that is broken harms only what names it, and no plugin replaces another silently.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from braintumor_kit.backend import use_torch_backend
+from braintumor_kit.contracts import (
+    Backbone,
+    Explainer,
+    InputError,
+    Plugin,
+    PluginError,
+    PluginOptions,
+    Source,
+)
+
+CONTRACTS: Mapping[str, type[Plugin[Any]]] = {"source": Source, "backbone": Backbone, "explainer": Explainer}
+KINDS = tuple(CONTRACTS)
+ENVIRONMENT = "BTKIT_PLUGINS"
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, order=True)
+class PluginInfo:
+    """What is known of a plugin before it is imported.
+
+    Attributes:
+        kind: "source", "backbone" or "explainer".
+        name: the name that recipes use.
+        origin: the distribution and version that brings it, or "file".
+        target: `module:Class` of an entry point, or the file's path.
+    """
+
+    kind: str
+    name: str
+    origin: str
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}' ({self.where})"
+
+    @property
+    def where(self) -> str:
+        """Origin and target in words, for messages."""
+        return self.target if self.origin == "file" else f"{self.target} from {self.origin}"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A read-only view of the plugins at hand.
+
+    Attributes:
+        folders: plugin folders named by the user, searched for `<kind>s/<name>.py`.
+    """
+
+    folders: tuple[Path, ...] = field(default=())
+
+    @classmethod
+    def from_environment(cls, folders: Iterable[Path] = ()) -> "Registry":
+        """The registry with the given folders and those of `BTKIT_PLUGINS` (separated as in PATH).
+
+        Raises:
+            InputError: where one of the folders does not exist.
+        """
+        listed = [Path(entry) for entry in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if entry]
+        return cls(tuple(dict.fromkeys(_existing(folder) for folder in [*folders, *listed])))
+
+    @cached_property
+    def plugins(self) -> tuple[PluginInfo, ...]:
+        """Every plugin known, sorted by kind (source, backbone, explainer) and name; none is imported."""
+        found = {*_installed(), *_in_folders(self.folders)}
+        return tuple(sorted(found, key=lambda info: (KINDS.index(info.kind), info)))
+
+    def names(self, kind: str) -> list[str]:
+        """Names of all plugins of a kind, each once."""
+        return sorted({info.name for info in self.plugins if info.kind == kind})
+
+    def find(self, kind: str, name: str) -> PluginInfo:
+        """The plugin of that name.
+
+        Raises:
+            PluginError: where there is none (with the nearest name) or more than one (with every origin).
+        """
+        found = [info for info in self.plugins if (info.kind, info.name) == (kind, name)]
+        if not found:
+            raise PluginError(_missing(kind, name, self.names(kind)))
+        if len(found) > 1:
+            places = " and ".join(info.where for info in found)
+            raise PluginError(
+                f"there are {len(found)} {kind} plugins named '{name}': {places}. Remove or rename one of them."
+            )
+        return found[0]
+
+    def load(self, kind: str, name: str) -> type[Plugin[Any]]:
+        """Imports one plugin and checks that it keeps to the form of its contract.
+
+        Raises:
+            PluginError: where it is missing, doubled, cannot be imported, or is written for another API version.
+        """
+        info = self.find(kind, name)
+        use_torch_backend()  # before a plugin imports Keras
+        plugin = _import(info)
+        _check(info, plugin)
+        return plugin
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise InputError(f"plugin folder '{folder}' (from --plugins or {ENVIRONMENT}) does not exist.")
+    return folder.resolve()
+
+
+def _missing(kind: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"there is no {kind} plugin named '{name}'; {hint}Known: {', '.join(known) or 'none'}."
+
+
+def _installed() -> Iterator[PluginInfo]:
+    for kind in KINDS:
+        for entry in entry_points(group=f"btkit.{kind}s"):
+            yield PluginInfo(kind, entry.name, _distribution(entry), entry.value)
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
+
+
+def _in_folders(folders: Iterable[Path]) -> Iterator[PluginInfo]:
+    for folder in folders:
+        for kind in KINDS:
+            for path in sorted(folder.glob(f"{kind}s/*.py")):
+                if _NAME.fullmatch(path.stem):
+                    yield PluginInfo(kind, path.stem, "file", str(path))
+
+
+def _import(info: PluginInfo) -> Any:
+    try:
+        if info.origin == "file":
+            return _only_plugin_class(info, _module_from_file(info))
+        module, _, attribute = info.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    except PluginError:
+        raise
+    # The plugin is someone else's code: whatever it raises is reported as its own fault, and exits are not obeyed.
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{info} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _module_from_file(info: PluginInfo) -> ModuleType:
+    name = f"btkit_plugin_file_{info.kind}_{info.name}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and loaded.__file__ == info.target:
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, info.target)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _only_plugin_class(info: PluginInfo, module: ModuleType) -> Any:
+    contract = CONTRACTS[info.kind]
+    defined = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, contract) and value.__module__ == module.__name__
+    ]
+    if len(defined) != 1:
+        names = ", ".join(sorted(value.__name__ for value in defined)) or "none"
+        raise PluginError(
+            f"{info.target} must define exactly one subclass of braintumor_kit.contracts.{contract.__name__}; "
+            f"it defines {names}."
+        )
+    return defined[0]
+
+
+def _check(info: PluginInfo, plugin: Any) -> None:
+    contract = CONTRACTS[info.kind]
+    if not (isinstance(plugin, type) and issubclass(plugin, contract)):
+        raise PluginError(f"{info} is not a subclass of braintumor_kit.contracts.{contract.__name__}.")
+    version = getattr(plugin, "api_version", None)
+    if version != contract.current_api_version:
+        states = "states no api_version" if version is None else f"is written for API version {version!r}"
+        advice = "update btkit" if isinstance(version, int) and version > contract.current_api_version else "update it"
+        raise PluginError(
+            f"{info} {states}; this btkit has {info.kind} API version {contract.current_api_version}: {advice}."
+        )
+    options = getattr(plugin, "Options", None)
+    if not (isinstance(options, type) and issubclass(options, PluginOptions)):
+        raise PluginError(f"{info} must set Options to a subclass of braintumor_kit.contracts.PluginOptions.")

@@ -1,0 +1,103 @@
+"""The figures of a run folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from braintumor_kit.evaluation.metrics import ECE_BINS, reliability
+from braintumor_kit.report.style import INK, QUIET, SEQUENTIAL, TEST, TRAIN, VALIDATION, bare, figure
+
+ROLES = {"validation": "validation (selected the model)", "test": "test (reported only)", "train": "training"}
+
+
+def learning_curves(path: Path, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
+    """Loss, accuracy and learning rate over epochs; the epoch whose weights were kept is marked.
+
+    Args:
+        history: rows of `history.csv`.
+    """
+    epochs = [row["epoch"] for row in history]
+    with figure(path, 9, 3.2) as drawn:
+        loss, accuracy, rate = drawn.subplots(1, 3)
+        for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+            axes.plot(epochs, [row[name] for row in history], color=TRAIN, marker=".", label="training")
+            axes.plot(
+                epochs,
+                [row[f"val_{name}"] for row in history],
+                color=VALIDATION,
+                marker=".",
+                label="validation",
+            )
+            axes.set_title(name.capitalize())
+        rate.plot(epochs, [row["learning_rate"] for row in history], color=INK, marker=".")
+        rate.set_title("Learning rate")
+        rate.set_yscale("log")
+        for axes in (loss, accuracy, rate):
+            axes.axvline(best_epoch, color=QUIET, linestyle=":", linewidth=1)
+            axes.set_xlabel("epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.grid(True)
+        loss.legend()
+        loss.annotate("kept", (best_epoch, 1), xycoords=("data", "axes fraction"), fontsize=8, color=QUIET)
+
+
+def confusion_matrices(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Counts and row shares, validation and test side by side; `metrics` is the content of `metrics.json`."""
+    parts = [part for part in ("validation", "test") if metrics.get(part)]
+    size = 0.85 * len(metrics[parts[0]]["labels"]) + 1.6
+    with figure(path, size * len(parts), size * 0.92) as drawn:
+        for axes, part in zip(np.atleast_1d(drawn.subplots(1, len(parts))), parts, strict=True):
+            _confusion(axes, np.array(metrics[part]["confusion_matrix"]), metrics[part]["labels"])
+            axes.set_title(f"{ROLES[part]}\naccuracy {metrics[part]['accuracy']:.3f}, n = {metrics[part]['n']}")
+
+
+def _confusion(axes: Axes, counts: NDArray[np.int64], labels: Sequence[str]) -> None:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap=SEQUENTIAL, vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[row, column] > 0.6 else INK
+        text = f"{count}\n{shares[row, column]:.0%}"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+
+
+def reliability_diagram(path: Path, labels: NDArray[np.int64], probabilities: NDArray[np.float64], part: str) -> None:
+    """Accuracy over confidence in 15 bins, and how many slices stand in each."""
+    count, confidence, correct = reliability(labels, probabilities)
+    filled = count > 0
+    with figure(path, 4.2, 4.4) as drawn:
+        curve, bars = drawn.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+        curve.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="perfect")
+        curve.plot(confidence[filled], correct[filled], color=TEST, marker="o", label=ROLES[part])
+        curve.set_ylabel("accuracy")
+        curve.set_title("Reliability")
+        curve.legend(loc="upper left")
+        bars.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, width=0.9 / ECE_BINS, color=QUIET)
+        bars.set_yscale("symlog")
+        bars.set_ylabel("slices")
+        bars.set_xlabel("confidence (top probability)")
+        bars.set_xlim(0, 1)
+
+
+def sample_sheet(path: Path, pictures: NDArray[np.uint8], classes: Sequence[str]) -> None:
+    """Slices as the network sees them, a row a class.
+
+    Args:
+        pictures: uint8 (classes, columns, S, S, C); black where a class has fewer.
+    """
+    rows, columns = pictures.shape[:2]
+    with figure(path, 1.35 * columns + 0.5, 1.35 * rows + 0.2) as drawn:
+        grid = drawn.subplots(rows, columns, squeeze=False)
+        for (row, column), axes in np.ndenumerate(grid):
+            picture = pictures[row, column]
+            axes.imshow(picture if picture.shape[-1] == 3 else picture[..., 0], cmap="gray", vmin=0, vmax=255)
+            bare(axes)
+        for row, name in enumerate(classes):
+            grid[row, 0].set_ylabel(name)

@@ -1,0 +1,50 @@
+"""One look for every figure: colours that colour-blind readers tell apart (Okabe and Ito 2008), quiet axes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from braintumor_kit.files import whole
+
+TRAIN, VALIDATION, TEST = "#0072B2", "#E69F00", "#009E73"
+INK, QUIET = "#222222", "#888888"
+SEQUENTIAL = "Blues"
+
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": "#DDDDDD",
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+}
+
+
+@contextmanager
+def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure of that size in inches, saved whole to `path` when the block ends well; no global state changes."""
+    with matplotlib.rc_context(_STYLE):
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        yield drawn
+        with whole(path) as beside:
+            drawn.savefig(beside)
+
+
+def bare(axes: Axes) -> None:
+    """Takes ticks and frame away, for pictures."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -1,0 +1,164 @@
+"""The run folder: what one `btkit run` leaves behind, and how a run is found again."""
+
+import re
+import secrets
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from braintumor_kit.contracts import InputError, WorkError
+from braintumor_kit.files import read_json, write_json, write_text
+
+FORMAT = 1
+"""Rises when the layout of the run folder changes."""
+
+PACKAGES = (
+    "braintumor-kit", "keras", "torch", "torchvision", "keras-hub", "numpy", "scipy", "pillow", "scikit-learn",
+    "h5py", "nilearn", "matplotlib", "pydantic",
+)  # fmt: skip
+"""Packages that can change a result; their versions are recorded."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        folder: where it is.
+    """
+
+    folder: Path
+
+    @property
+    def model_path(self) -> Path:
+        """The best model, `model.keras`; absent while training has not finished."""
+        return self.folder / "model.keras"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where what a later resume needs is kept."""
+        return self.folder / "checkpoints"
+
+    @cached_property
+    def record(self) -> Mapping[str, Any]:
+        """The content of `record.json`."""
+        return read_json(self.folder / "record.json")
+
+    @cached_property
+    def resolved(self) -> Mapping[str, Any]:
+        """Every value of the recipe in force, the content of `resolved.json`."""
+        return read_json(self.folder / "resolved.json")
+
+
+def new_run(runs: Path, recipe: str, name: str | None, started: datetime) -> Run:
+    """Makes an empty run folder, `<recipe>-<UTC time>-<6 hex>` or as named.
+
+    Raises:
+        InputError: where the named run exists already, or the name is no plain folder name.
+        WorkError: where the folder cannot be made.
+    """
+    if name is not None and not re.fullmatch(r"[\w][\w.+-]*", name):
+        raise InputError(f"--name '{name}': use letters, digits, '.', '_', '+' and '-' only.")
+    stem = re.sub(r"[^\w.+-]", "_", recipe)
+    folder = runs / (name or f"{stem}-{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}")
+    try:
+        folder.mkdir(parents=True, exist_ok=False)
+    except FileExistsError as error:
+        raise InputError(f"run '{folder}' exists already; choose another --name.") from error
+    except OSError as error:
+        raise WorkError(f"the run folder '{folder}' cannot be made: {error.strerror}.") from error
+    return Run(folder)
+
+
+def find_run(text: str | None, runs: Path) -> Run:
+    """The run that the user means: a folder with a `record.json`, or the newest with a finished model under `runs`.
+
+    Raises:
+        InputError: where there is none.
+    """
+    if text is None:
+        return _newest(runs)
+    folder = Path(text)
+    if not (folder / "record.json").is_file():
+        raise InputError(f"'{text}' is no run: it holds no record.json. A run is a folder that `btkit run` left.")
+    return Run(folder)
+
+
+def is_run(text: str) -> bool:
+    """Whether an argument names a run rather than an image or a folder of images."""
+    return (Path(text) / "record.json").is_file()
+
+
+def _newest(runs: Path) -> Run:
+    finished = [Run(path.parent) for path in runs.glob("*/record.json") if Run(path.parent).model_path.is_file()]
+    if not finished:
+        raise InputError(f"no finished run under '{runs}'; name one, or make one with `btkit run RECIPE`.")
+    return max(finished, key=lambda run: (str(run.record.get("started", "")), run.folder.name))
+
+
+def start_record(run: Run, argv: list[str], seed: int, started: datetime, extra: Mapping[str, Any]) -> None:
+    """Writes `record.json` at the start of a run: what is known then, `status` "running"."""
+    record = {
+        "format": FORMAT,
+        "status": "running",
+        "argv": argv,
+        "seed": seed,
+        "started": started.isoformat(timespec="seconds"),
+        "ended": None,
+        "code": commit(),
+        "packages": package_versions(),
+        **extra,
+    }
+    write_json(run.folder / "record.json", record)
+
+
+def update_record(run: Run, **changes: Any) -> None:
+    """Adds to `record.json`."""
+    record = {**read_json(run.folder / "record.json"), **changes}
+    write_json(run.folder / "record.json", record)
+
+
+def end_record(run: Run, status: str, **changes: Any) -> None:
+    """Marks the run's end; `status` is "finished", "failed" or "interrupted"."""
+    update_record(run, status=status, ended=datetime.now(UTC).isoformat(timespec="seconds"), **changes)
+
+
+def save_recipe(run: Run, text: str, resolved: Mapping[str, Any]) -> None:
+    """Writes `recipe.toml` as given and `resolved.json`."""
+    write_text(run.folder / "recipe.toml", text)
+    write_json(run.folder / "resolved.json", resolved)
+
+
+def package_versions() -> dict[str, str | None]:
+    """Installed versions of the packages that can change a result."""
+    return {name: installed_version(name) for name in PACKAGES}
+
+
+def installed_version(name: str) -> str | None:
+    """Version of a distribution, or None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def commit() -> dict[str, Any] | None:
+    """Commit of the checkout that btkit runs from and whether it is dirty; None where it runs from a wheel."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "setup.cfg").is_file():
+        return None
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        return {"commit": head, "dirty": bool(_git(root, "status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()

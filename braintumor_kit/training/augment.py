@@ -1,0 +1,86 @@
+"""Random changes to a whole batch at once, on the device that trains."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from braintumor_kit.recipe.tables import AugmentTable
+
+
+def augment(pictures: Tensor, settings: AugmentTable, generator: torch.Generator) -> Tensor:
+    """Changes each picture of a batch by draws of its own.
+
+    Args:
+        pictures: float (N, C, H, W), 0..255.
+        generator: all draws come from it, on the pictures' device.
+
+    Returns:
+        Pictures of the same shape and range.
+    """
+    changed = _move(pictures, settings, generator)
+    changed = _intensity(changed, settings, generator)
+    return changed if changed is pictures else changed.clamp_(0, 255)
+
+
+def affine_matrices(count: int, settings: AugmentTable, generator: torch.Generator) -> Tensor:
+    """For each picture the 2 x 3 matrix from output to input coordinates, both in -1..1 as `affine_grid` has them:
+    mirror, scale and rotate about the centre, then shift."""
+    angle = _uniform(count, generator, settings.rotate) * math.pi / 180
+    size = 1 + _uniform(count, generator, settings.scale)
+    mirror_x = _sign(count, generator, settings.flip_horizontal)
+    mirror_y = _sign(count, generator, settings.flip_vertical)
+    shift_x, shift_y = (2 * _uniform(count, generator, settings.shift) for _ in range(2))
+    cosine, sine = angle.cos() / size, angle.sin() / size
+    rows = [cosine * mirror_x, -sine * mirror_y, shift_x, sine * mirror_x, cosine * mirror_y, shift_y]
+    return torch.stack(rows, dim=1).reshape(count, 2, 3)
+
+
+def _move(pictures: Tensor, settings: AugmentTable, generator: torch.Generator) -> Tensor:
+    if not (settings.rotate or settings.scale or settings.shift):
+        return _mirror(pictures, settings, generator)
+    matrices = affine_matrices(len(pictures), settings, generator).to(pictures.dtype)
+    grid = F.affine_grid(matrices, list(pictures.shape), align_corners=False)
+    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _mirror(pictures: Tensor, settings: AugmentTable, generator: torch.Generator) -> Tensor:
+    """Mirroring alone needs no interpolation: pixels stay exact."""
+    for wanted, axis in ((settings.flip_horizontal, 3), (settings.flip_vertical, 2)):
+        if wanted:
+            chosen = _sign(len(pictures), generator, True).reshape(-1, 1, 1, 1) < 0
+            pictures = torch.where(chosen, pictures.flip(axis), pictures)
+    return pictures
+
+
+def _intensity(pictures: Tensor, settings: AugmentTable, generator: torch.Generator) -> Tensor:
+    count = len(pictures)
+    if settings.gamma:
+        power = 1 + _uniform(count, generator, settings.gamma).reshape(-1, 1, 1, 1)
+        pictures = (pictures / 255).clamp(0, 1) ** power * 255
+    if settings.contrast or settings.brightness:
+        factor = 1 + _uniform(count, generator, settings.contrast).reshape(-1, 1, 1, 1)
+        shift = 255 * _uniform(count, generator, settings.brightness).reshape(-1, 1, 1, 1)
+        mean = pictures.mean(dim=(1, 2, 3), keepdim=True)
+        pictures = (pictures - mean) * factor + mean + shift
+    if settings.noise:
+        deviation = 255 * settings.noise * _random(count, generator).reshape(-1, 1, 1, 1)
+        noise = torch.randn(pictures.shape, generator=generator, device=generator.device, dtype=pictures.dtype)
+        pictures = pictures + noise * deviation
+    return pictures
+
+
+def _random(count: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator, device=generator.device)
+
+
+def _uniform(count: int, generator: torch.Generator, reach: float) -> Tensor:
+    """Draws from -reach..reach."""
+    return (2 * _random(count, generator) - 1) * reach
+
+
+def _sign(count: int, generator: torch.Generator, wanted: bool) -> Tensor:
+    """-1 or 1 with equal probability where wanted, else 1."""
+    drawn = _random(count, generator)
+    return torch.where(drawn < 0.5, -1.0, 1.0) if wanted else torch.ones_like(drawn)

@@ -1,0 +1,167 @@
+"""What acts between steps and epochs of a training, beside Keras' own callbacks."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import keras
+
+from braintumor_kit.contracts import InputError, WorkError
+from braintumor_kit.files import whole, write_csv
+from braintumor_kit.recipe.tables import ScheduleTable
+from braintumor_kit.training.average import WeightAverage
+from braintumor_kit.training.batches import Batches
+from braintumor_kit.training.randomness import seed_step
+from braintumor_kit.training.schedules import rate_factor
+from braintumor_kit.training.trainee import Trainee
+
+Logs = dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of `history.csv`; epochs count from 1, losses are in nats, times in seconds of this machine."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+
+
+class Clock(keras.callbacks.Callback):
+    """Tells the batches and the model where training stands, and seeds each step."""
+
+    def __init__(self, trainee: Trainee, batches: Batches, seed: int) -> None:
+        super().__init__()
+        self._trainee, self._batches, self._seed = trainee, batches, seed
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self._trainee.epoch = self._batches.epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        self._trainee.step = batch
+        seed_step(self._seed, self._trainee.epoch, batch)
+
+
+class RateSchedule(keras.callbacks.Callback):
+    """Sets the learning rate before each step; past its warm-up a constant schedule leaves it to others."""
+
+    def __init__(self, schedule: ScheduleTable, highest: float, first_epoch: int, epochs: int, steps: int) -> None:
+        super().__init__()
+        self._schedule, self._highest = schedule, highest
+        self._first_epoch, self._steps, self._total = first_epoch, steps, epochs * steps
+        self._step = 0
+        warmup = math.ceil(schedule.warmup_epochs * steps) + 1
+        self._acts_until = warmup if schedule.name == "constant" else self._total
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self._step = (epoch - self._first_epoch) * self._steps
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        step = self._step + batch
+        if step < self._acts_until:
+            factor = rate_factor(self._schedule, step, self._steps, self._total)
+            self.model.optimizer.learning_rate = self._highest * factor
+
+
+class History(keras.callbacks.Callback):
+    """Keeps `history.csv` whole after every epoch and passes each new row on.
+
+    Raises:
+        WorkError: at the end of an epoch whose loss is not finite.
+    """
+
+    def __init__(self, path: Path, batches: Batches, tell: Callable[[Epoch], None]) -> None:
+        super().__init__()
+        self._path, self._samples, self._tell = path, batches.samples, tell
+        self.epochs: list[Epoch] = []
+        self._began = self._trained = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self._began = time.monotonic()
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        self._trained = time.monotonic() - self._began
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        logs = logs or {}
+        self._refuse_not_finite(epoch, logs)
+        seconds = time.monotonic() - self._began
+        row = Epoch(
+            epoch=epoch + 1,
+            loss=float(logs["loss"]),
+            accuracy=float(logs["accuracy"]),
+            val_loss=float(logs["val_loss"]),
+            val_accuracy=float(logs["val_accuracy"]),
+            learning_rate=float(self.model.optimizer.learning_rate),
+            seconds=round(seconds, 3),
+            images_per_second=round(self._samples / self._trained, 2),
+        )
+        self.epochs.append(row)
+        names = [field.name for field in fields(Epoch)]
+        write_csv(self._path, names, [list(asdict(item).values()) for item in self.epochs])
+        self._tell(row)
+
+    def _refuse_not_finite(self, epoch: int, logs: dict[str, float]) -> None:
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(logs[name]):
+                raise WorkError(
+                    f"{name} is {logs[name]} in epoch {epoch + 1}; training stopped. The epochs before it are in "
+                    f'{self._path}. A lower training.learning_rate or precision = "float32" usually helps.'
+                )
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keeps the weights of the best epoch on validation.
+
+    Attributes:
+        best: the best value so far.
+        epoch: its epoch, counted from 1; 0 before the first.
+    """
+
+    def __init__(self, network: keras.Model, path: Path, monitor: str, average: WeightAverage | None) -> None:
+        super().__init__()
+        self._network, self._path, self._monitor, self._average = network, path, monitor, average
+        self._sign = -1.0 if monitor == "val_loss" else 1.0
+        self.best, self.epoch = -math.inf * self._sign, 0
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        value = float((logs or {})[self._monitor])
+        if self._sign * value <= self._sign * self.best:
+            return
+        self.best, self.epoch = value, epoch + 1
+        with self._average.applied() if self._average else nullcontext(), whole(self._path) as beside:
+            self._network.save_weights(beside)
+
+    def restore(self) -> None:
+        """Puts the best weights back into the network."""
+        self._network.load_weights(self._path)
+
+
+def tensorboard_writer(folder: Path) -> keras.callbacks.Callback:
+    """A callback that writes the curves for TensorBoard, through torch's writer: Keras' own needs tensorflow.
+
+    Raises:
+        InputError: where the extra is missing.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError(
+            "[callbacks.tensorboard] needs the package tensorboard: pip install 'braintumor-kit[tensorboard]'."
+        ) from error
+    writer = SummaryWriter(str(folder))
+
+    def write(epoch: int, logs: Logs) -> None:
+        for name, value in (logs or {}).items():
+            writer.add_scalar(name, float(value), epoch + 1)
+        writer.flush()
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=write, on_train_end=lambda logs: writer.flush())

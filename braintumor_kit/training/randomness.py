@@ -1,0 +1,35 @@
+"""Every random draw of a training follows from (seed, epoch, step), so that it can go on from any step exactly."""
+
+import keras
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+ORDER, AUGMENT, TORCH = range(3)
+"""Purposes that draw at the same step and must not draw the same numbers."""
+
+
+def state(seed: int, purpose: int, epoch: int, step: int = 0) -> int:
+    """A 63-bit seed."""
+    words = np.random.SeedSequence([seed, purpose, epoch, step]).generate_state(1, np.uint64)
+    return int(words[0] >> np.uint64(1))
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
+    """The order in which an epoch visits its samples, a permutation of 0..size-1."""
+    return np.random.default_rng(state(seed, ORDER, epoch)).permutation(size)
+
+
+def augment_generator(seed: int, epoch: int, step: int, device: torch.device) -> torch.Generator:
+    """The generator that a step's augmentation draws from."""
+    return torch.Generator(device).manual_seed(state(seed, AUGMENT, epoch, step))
+
+
+def seed_step(seed: int, epoch: int, step: int) -> None:
+    """Seeds torch's own generators, which dropout draws from."""
+    torch.manual_seed(state(seed, TORCH, epoch, step))
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy, torch and Keras: the random weights of a network follow from it."""
+    keras.utils.set_random_seed(seed)

@@ -1,0 +1,141 @@
+"""`btkit predict`: class probabilities for picture files, prepared as the run prepared its own."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from braintumor_kit.contracts import ImageError, InputError
+from braintumor_kit.contracts.pictures import PICTURE_SUFFIXES, is_junk, read_picture
+from braintumor_kit.data.dataset import BadImage
+from braintumor_kit.data.pixels import prepare
+from braintumor_kit.model.infer import Predictor
+from braintumor_kit.model.load import load_model
+from braintumor_kit.recipe.tables import PixelsTable
+from braintumor_kit.runs import Run
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what is needed to use it as it was trained.
+
+    Attributes:
+        model: pictures in 0..255 to probabilities.
+        classes: names of its outputs.
+        pixels: how pictures are prepared for it.
+    """
+
+    model: keras.Model
+    classes: tuple[str, ...]
+    pixels: PixelsTable
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one picture.
+
+    Attributes:
+        path: as the user would name it.
+        probabilities: of each class, in the order of the classes.
+    """
+
+    path: str
+    probabilities: tuple[float, ...]
+
+
+def trained_of(run: Run) -> Trained:
+    """The model that a run kept.
+
+    Raises:
+        InputError: where the run has none yet, or its files are damaged.
+    """
+    if not run.model_path.is_file():
+        raise InputError(f"run '{run.folder}' has no model.keras: it has not finished.")
+    pixels = PixelsTable.model_validate(run.resolved["pixels"])
+    return Trained(load_model(run.model_path), tuple(run.record["classes"]), pixels)
+
+
+def trained_from_file(path: Path) -> Trained:
+    """A `.keras` file: a run's own `model.keras` with all that the run knows, any other with pixels stretched to its
+    input and classes by number.
+
+    Raises:
+        InputError: where it cannot be loaded or is no picture classifier.
+    """
+    if (path.parent / "record.json").is_file():
+        return trained_of(Run(path.parent))
+    model = load_model(path)
+    side = model.input_shape[1] or PixelsTable().image_size
+    classes = tuple(f"class_{number}" for number in range(model.output_shape[-1]))
+    return Trained(model, classes, PixelsTable(image_size=side))
+
+
+def predict(trained: Trained, paths: Sequence[Path]) -> Iterator[Prediction | BadImage]:
+    """Predictions in the order of the pictures; a `BadImage` in the place of one that cannot be read."""
+    predictor = Predictor(trained.model, BATCH)
+    for start in range(0, len(paths), BATCH):
+        yield from _predict_batch(predictor, trained.pixels, paths[start : start + BATCH])
+
+
+def pictures_in(arguments: Sequence[str]) -> list[Path]:
+    """The files that the user means: those named, and every picture below the folders named, in order of name.
+
+    Raises:
+        InputError: where an argument does not exist or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inside = sorted(_below(path))
+            if not inside:
+                raise InputError(f"folder '{argument}' holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}).")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"'{argument}' does not exist; name images, folders of images, or a run before them.")
+    return found
+
+
+def as_json(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
+    """One element of `predict --json`. Certainty beyond the probabilities is not known yet, so it is null."""
+    probabilities = dict(zip(classes, prediction.probabilities, strict=True))
+    return {
+        "path": prediction.path,
+        "predicted": max(probabilities, key=probabilities.__getitem__),
+        "probabilities": probabilities,
+        "out_of_distribution": None,
+        "ood_score": None,
+        "abstain": None,
+    }
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder).parts
+        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and not any(is_junk(part) for part in inside):
+            yield path
+
+
+def _predict_batch(predictor: Predictor, pixels: PixelsTable, paths: Sequence[Path]) -> list[Prediction | BadImage]:
+    read = [_read(path, pixels) for path in paths]
+    good = [picture for picture in read if not isinstance(picture, BadImage)]
+    rows = iter(predictor(np.stack(good)) if good else np.zeros((0, 0)))
+    return [
+        picture if isinstance(picture, BadImage) else Prediction(str(path), tuple(float(p) for p in next(rows)))
+        for path, picture in zip(paths, read, strict=True)
+    ]
+
+
+def _read(path: Path, pixels: PixelsTable) -> NDArray[np.uint8] | BadImage:
+    try:
+        return prepare(read_picture(path), pixels)
+    except ImageError as error:
+        return BadImage(str(path), str(error))

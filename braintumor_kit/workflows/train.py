@@ -1,0 +1,294 @@
+"""`btkit run`: from a checked recipe to a run folder."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from braintumor_kit.contracts import SPLITS, BtkitError
+from braintumor_kit.data.cache import Slices, decoded_slices
+from braintumor_kit.data.dataset import Dataset, read_dataset
+from braintumor_kit.data.split import Split, make_split, split_digest
+from braintumor_kit.evaluation.metrics import evaluate
+from braintumor_kit.files import whole, write_csv, write_json
+from braintumor_kit.model.build import Classifier, build_classifier
+from braintumor_kit.model.infer import Predictor
+from braintumor_kit.model.precision import PRECISIONS, describe_device, resolve_precision
+from braintumor_kit.progress import Reporter, log_to
+from braintumor_kit.recipe.load import Recipe
+from braintumor_kit.report import figures
+from braintumor_kit.runs import Run, end_record, new_run, save_recipe, start_record, update_record
+from braintumor_kit.training.batches import Batches, balanced_weights
+from braintumor_kit.training.callbacks import Epoch
+from braintumor_kit.training.fit import Fitted, fit
+from braintumor_kit.training.randomness import seed_everything
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run is made from.
+
+    Attributes:
+        dataset: samples, in order.
+        slices: their prepared slices, in the same order.
+        split: the split of each.
+    """
+
+    dataset: Dataset
+    slices: Slices
+    split: Split
+
+    def places(self, part: str) -> NDArray[np.int64]:
+        """Which samples stand in a split."""
+        return np.flatnonzero(np.array(self.split) == part)
+
+
+def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[str], reporter: Reporter) -> Run:
+    """Trains, evaluates and records what a recipe declares.
+
+    Everything that can be wrong with the input is found before the run folder is made.
+
+    Args:
+        text: the recipe as given.
+        runs: folder for runs.
+        name: of the run folder; made up from recipe and time where None.
+
+    Raises:
+        InputError: where the data, the split or the weights are not as the recipe needs them.
+        WorkError: where the work fails on the way; the run folder keeps what was done.
+    """
+    started = datetime.now(UTC)
+    material = gather(recipe, reporter)
+    seed_everything(recipe.tables.seed)
+    classifier = _build(recipe, material)
+    run = new_run(runs, recipe.path.stem, name, started)
+    with log_to(run.folder / "log.txt"), _recorded(run, recipe, text, material, classifier, argv, started):
+        reporter.say(f"run {run.folder}")
+        fitted = _fit(recipe, material, classifier, run, reporter)
+        update_record(run, best_epoch=fitted.best_epoch, **{f"best_{recipe.tables.training.select}": fitted.best})
+        _save_model(classifier, run)
+        _evaluate(recipe, material, classifier, fitted, run, reporter)
+    return run
+
+
+def gather(recipe: Recipe, reporter: Reporter) -> Material:
+    """Reads the data set, decodes it once and divides it.
+
+    Raises:
+        InputError: where the data are not as the recipe needs them.
+    """
+    tables = recipe.tables
+    with reporter.bar("reading the data set") as progress:
+        dataset = read_dataset(recipe.source, tables.source.on_bad_image, progress)
+    with reporter.bar("decoding") as progress:
+        dataset, slices = decoded_slices(dataset, tables.pixels, tables.source.on_bad_image, progress)
+    split = make_split(dataset.samples, tables.split, tables.seed)
+    counts = ", ".join(f"{part} {split.count(part)}" for part in SPLITS if part in split)
+    reporter.say(f"{len(dataset.samples)} slices of {len(dataset.classes)} classes: {counts}")
+    for bad in dataset.bad:
+        reporter.say(f"left out: {bad.id}: {bad.reason}")
+    if "test" not in split:
+        reporter.say("no test split: the figures below are on validation, which also selected the model")
+    return Material(dataset, slices, split)
+
+
+def _build(recipe: Recipe, material: Material) -> Classifier:
+    tables = recipe.tables
+    return build_classifier(
+        recipe.backbone.make(),
+        len(material.dataset.classes),
+        tables.pixels.image_size,
+        tables.training.dropout,
+    )
+
+
+@contextmanager
+def _recorded(
+    run: Run,
+    recipe: Recipe,
+    text: str,
+    material: Material,
+    classifier: Classifier,
+    argv: list[str],
+    started: datetime,
+) -> Iterator[None]:
+    """Writes what is known at the start, and at the end how it went."""
+    save_recipe(run, text, recipe.resolved())
+    _write_split(run, material)
+    extra = _description(recipe, material, classifier)
+    start_record(run, argv, recipe.tables.seed, started, extra)
+    try:
+        yield
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        _try_to_record_end(run, status, f"{type(error).__name__}: {error}")
+        raise
+    end_record(run, "finished")
+
+
+def _try_to_record_end(run: Run, status: str, reason: str) -> None:
+    """The disk may be what failed: then the record stays at "running" and the first error is the one that counts."""
+    try:
+        end_record(run, status, reason=reason)
+    except (BtkitError, OSError):
+        return
+
+
+def _description(recipe: Recipe, material: Material, classifier: Classifier) -> dict[str, Any]:
+    dataset = material.dataset
+    return {
+        "device": describe_device(),
+        "precision": resolve_precision(recipe.tables.training.precision),
+        "plugins": {
+            plugin.info.kind: {
+                "name": plugin.info.name,
+                "origin": plugin.info.origin,
+                "target": plugin.info.target,
+            }
+            for plugin in (recipe.source, recipe.backbone)
+        },
+        "classes": list(dataset.classes),
+        "samples": len(dataset.samples),
+        "groups": len({sample.group for sample in dataset.samples if sample.group is not None}) or None,
+        "bad_images": [{"id": bad.id, "reason": bad.reason} for bad in dataset.bad],
+        "source_notes": dict(dataset.notes),
+        "data_digest": dataset.digest,
+        "split_digest": split_digest(dataset.samples, material.split),
+        "backbone_weights": classifier.weights,
+        "explain_layer": classifier.explain_layer,
+        "parameters": classifier.model.count_params(),
+        "selected_on": f"validation {recipe.tables.training.select.removeprefix('val_')}",
+        "reported_on": "test" if "test" in material.split else None,
+    }
+
+
+def _write_split(run: Run, material: Material) -> None:
+    rows = zip(material.dataset.samples, material.split, strict=True)
+    write_csv(
+        run.folder / "split.csv",
+        ("id", "label", "group", "split"),
+        ((sample.id, sample.label, sample.group, part) for sample, part in rows),
+    )
+
+
+def _fit(recipe: Recipe, material: Material, classifier: Classifier, run: Run, reporter: Reporter) -> Fitted:
+    tables = recipe.tables
+    labels, classes = material.dataset.labels, len(material.dataset.classes)
+    places = material.places("train")
+    balanced = tables.training.class_weights == "balanced"
+    weights = balanced_weights(labels[places], classes) if balanced else None
+    size = tables.training.batch_size
+    batches = Batches(material.slices, labels, places, classes, size, shuffle_seed=tables.seed, class_weights=weights)
+    validation = Batches(material.slices, labels, material.places("validation"), classes, size)
+    precision = resolve_precision(tables.training.precision)
+    reporter.say(f"training in {precision}; weights: {classifier.weights}")
+    with reporter.bar("training") as progress:
+        return fit(
+            classifier,
+            batches,
+            validation,
+            tables.training,
+            tables.augment,
+            tables.callbacks,
+            PRECISIONS[precision],
+            tables.seed,
+            run.folder,
+            lambda row: reporter.say(_epoch_line(row)),
+            _step_watch(progress, len(batches)),
+        )
+
+
+def _epoch_line(row: Epoch) -> str:
+    return (
+        f"epoch {row.epoch}: loss {row.loss:.4f}, accuracy {row.accuracy:.4f}; validation loss {row.val_loss:.4f}, "
+        f"accuracy {row.val_accuracy:.4f}; rate {row.learning_rate:.2g}; {row.images_per_second:.1f} images/s"
+    )
+
+
+def _step_watch(progress: Any, steps: int) -> keras.callbacks.Callback:
+    return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress(batch + 1, steps))
+
+
+def _save_model(classifier: Classifier, run: Run) -> None:
+    classifier.model.trainable = True
+    with whole(run.model_path) as beside:
+        classifier.model.save(beside)
+
+
+def _evaluate(
+    recipe: Recipe, material: Material, classifier: Classifier, fitted: Fitted, run: Run, reporter: Reporter
+) -> None:
+    with reporter.bar("evaluating in float32") as progress:
+        probabilities = Predictor(classifier.model).over(material.slices, progress)
+    metrics = split_metrics(material, probabilities)
+    write_predictions(run, material, probabilities)
+    write_json(run.folder / "metrics.json", metrics)
+    _draw(run.folder / "figures", material, probabilities, fitted, metrics, recipe.tables.seed)
+
+
+def split_metrics(material: Material, probabilities: NDArray[np.float32]) -> dict[str, Any]:
+    """The content of `metrics.json`; a split that the protocol lacks is None."""
+    labels, samples = material.dataset.labels, material.dataset.samples
+    metrics: dict[str, Any] = {}
+    for part in SPLITS:
+        places = material.places(part)
+        groups = [samples[place].group for place in places]
+        figures = evaluate(labels[places], probabilities[places].astype(np.float64), groups, material.dataset.classes)
+        metrics[part] = figures
+    return {**metrics, "selected_on": "validation", "reported_on": "test" if metrics["test"] else None}
+
+
+def write_predictions(run: Run, material: Material, probabilities: NDArray[np.float32]) -> None:
+    """Writes `predictions.csv`, one row a sample."""
+    classes: Sequence[str] = material.dataset.classes
+    header = ("id", "split", "group", "label", "predicted", *(f"p_{name}" for name in classes))
+    rows = zip(material.dataset.samples, material.split, probabilities, strict=True)
+    write_csv(
+        run.folder / "predictions.csv",
+        header,
+        (
+            (
+                sample.id,
+                part,
+                sample.group,
+                sample.label,
+                classes[int(row.argmax())],
+                *(f"{p:.9g}" for p in row),
+            )
+            for sample, part, row in rows
+        ),
+    )
+
+
+def _draw(
+    folder: Path,
+    material: Material,
+    probabilities: NDArray[np.float32],
+    fitted: Fitted,
+    metrics: dict[str, Any],
+    seed: int,
+) -> None:
+    part = "test" if metrics["test"] else "validation"
+    places = material.places(part)
+    labels = material.dataset.labels[places]
+    figures.learning_curves(folder / "learning_curves.png", [asdict(row) for row in fitted.history], fitted.best_epoch)
+    figures.confusion_matrices(folder / "confusion_matrix.png", metrics)
+    figures.reliability_diagram(folder / "reliability.png", labels, probabilities[places].astype(np.float64), part)
+    figures.sample_sheet(folder / "sample_sheet.png", _samples_of_each_class(material, seed), material.dataset.classes)
+
+
+def _samples_of_each_class(material: Material, seed: int, columns: int = 8) -> NDArray[np.uint8]:
+    """Random training slices of each class, uint8 (classes, columns, S, S, C); black where a class has fewer."""
+    random = np.random.default_rng(seed)
+    train, labels = material.places("train"), material.dataset.labels
+    sheet = np.zeros((len(material.dataset.classes), columns, *material.slices.array.shape[1:]), np.uint8)
+    for number in range(len(sheet)):
+        chosen = random.permutation(train[labels[train] == number])[:columns]
+        sheet[number, : len(chosen)] = material.slices[np.sort(chosen)]
+    return sheet
