@@ -5,9 +5,9 @@ recipes to it, and everything below the recipe takes these records as its settin
 plugins' own and are checked against the plugins' own models.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -92,12 +92,11 @@ class SplitTable(Table):
     )
     seed: int | None = Field(None, ge=0, description="Seed of the split alone; the recipe's seed by default.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("method", "source") != "source":
-            values = {"test": 0.15, **values}
-        return values
+    @model_validator(mode="after")
+    def _fill_in(self) -> Self:
+        if self.method != "source" and self.test is None:
+            object.__setattr__(self, "test", 0.15)  # frozen from here on
+        return self
 
 
 class AugmentTable(Table):
@@ -175,19 +174,16 @@ class TrainingTable(Table):
         description="Of convolutions in training; auto is bfloat16 where the device computes it natively.",
     )
     schedule: ScheduleTable = Field(default_factory=ScheduleTable, description="Course of the learning rate.")
-    phases: Annotated[tuple[PhaseTable, ...], Strict(False)] = Field(
-        (), description="Phases one after the other, such as head, then all."
-    )
+    phases: tuple[PhaseTable, ...] = Field((), description="Phases one after the other, such as head, then all.")
     select: Literal["val_accuracy", "val_loss"] = Field(
         "val_accuracy", description="What picks the best epoch's weights, on validation."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("phases"):
-            values = {"epochs": 30, **values}
-        return values
+    @model_validator(mode="after")
+    def _fill_in(self) -> Self:
+        if not self.phases and self.epochs is None:
+            object.__setattr__(self, "epochs", 30)  # frozen from here on
+        return self
 
 
 class ReduceLROnPlateauTable(Table):

@@ -36,6 +36,7 @@ def learning_curves(path: Path, history: Sequence[Mapping[str, float]], best_epo
         rate.plot(epochs, [row["learning_rate"] for row in history], color=INK, marker=".")
         rate.set_title("Learning rate")
         rate.set_yscale("log")
+        rate.yaxis.set_minor_formatter("")
         for axes in (loss, accuracy, rate):
             axes.axvline(best_epoch, color=QUIET, linestyle=":", linewidth=1)
             axes.set_xlabel("epoch")
@@ -78,12 +79,12 @@ def reliability_diagram(path: Path, labels: NDArray[np.int64], probabilities: ND
         curve.plot(confidence[filled], correct[filled], color=TEST, marker="o", label=ROLES[part])
         curve.set_ylabel("accuracy")
         curve.set_title("Reliability")
-        curve.legend(loc="upper left")
+        curve.set_xlim(0, 1.02)
+        curve.legend(loc="lower right")
         bars.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, width=0.9 / ECE_BINS, color=QUIET)
         bars.set_yscale("symlog")
         bars.set_ylabel("slices")
         bars.set_xlabel("confidence (top probability)")
-        bars.set_xlim(0, 1)
 
 
 def sample_sheet(path: Path, pictures: NDArray[np.uint8], classes: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ class WeightAverage(keras.callbacks.Callback):
 
     def __init__(self, variables: list[keras.Variable], momentum: float) -> None:
         super().__init__()
-        self._values = [variable.value.data for variable in variables]
+        self._values = [variable.value.data for variable in variables if variable.value.dtype.is_floating_point]
         self._average = [value.clone() for value in self._values]
         self._momentum = momentum
         self._steps = 0

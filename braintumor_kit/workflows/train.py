@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from braintumor_kit.contracts import SPLITS, BtkitError
 from braintumor_kit.data.cache import Slices, decoded_slices
-from braintumor_kit.data.dataset import Dataset, read_dataset
+from braintumor_kit.data.dataset import Dataset, Progress, read_dataset
 from braintumor_kit.data.split import Split, make_split, split_digest
 from braintumor_kit.evaluation.metrics import evaluate
 from braintumor_kit.files import whole, write_csv, write_json
@@ -26,7 +26,7 @@ from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, end_record, new_run, save_recipe, start_record, update_record
 from braintumor_kit.training.batches import Batches, balanced_weights
 from braintumor_kit.training.callbacks import Epoch
-from braintumor_kit.training.fit import Fitted, fit
+from braintumor_kit.training.fit import Fitted, fit, phases
 from braintumor_kit.training.randomness import seed_everything
 
 
@@ -68,7 +68,11 @@ def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[st
     seed_everything(recipe.tables.seed)
     classifier = _build(recipe, material)
     run = new_run(runs, recipe.path.stem, name, started)
-    with log_to(run.folder / "log.txt"), _recorded(run, recipe, text, material, classifier, argv, started):
+    with (
+        log_to(run.folder / "log.txt"),
+        _told_when_interrupted(run, reporter),
+        _recorded(run, recipe, text, material, classifier, argv, started),
+    ):
         reporter.say(f"run {run.folder}")
         fitted = _fit(recipe, material, classifier, run, reporter)
         update_record(run, best_epoch=fitted.best_epoch, **{f"best_{recipe.tables.training.select}": fitted.best})
@@ -132,6 +136,15 @@ def _recorded(
     end_record(run, "finished")
 
 
+@contextmanager
+def _told_when_interrupted(run: Run, reporter: Reporter) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        reporter.say(f"interrupted; {run.folder} keeps history.csv and the best weights of the epochs that were done")
+        raise
+
+
 def _try_to_record_end(run: Run, status: str, reason: str) -> None:
     """The disk may be what failed: then the record stays at "running" and the first error is the one that counts."""
     try:
@@ -188,7 +201,7 @@ def _fit(recipe: Recipe, material: Material, classifier: Classifier, run: Run, r
     validation = Batches(material.slices, labels, material.places("validation"), classes, size)
     precision = resolve_precision(tables.training.precision)
     reporter.say(f"training in {precision}; weights: {classifier.weights}")
-    with reporter.bar("training") as progress:
+    with reporter.bar("training, step") as progress:
         return fit(
             classifier,
             batches,
@@ -200,7 +213,7 @@ def _fit(recipe: Recipe, material: Material, classifier: Classifier, run: Run, r
             tables.seed,
             run.folder,
             lambda row: reporter.say(_epoch_line(row)),
-            _step_watch(progress, len(batches)),
+            _step_watch(progress, len(batches), sum(phase.epochs for phase in phases(tables.training))),
         )
 
 
@@ -211,8 +224,17 @@ def _epoch_line(row: Epoch) -> str:
     )
 
 
-def _step_watch(progress: Any, steps: int) -> keras.callbacks.Callback:
-    return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: progress(batch + 1, steps))
+def _step_watch(progress: Progress, steps: int, epochs: int) -> keras.callbacks.Callback:
+    """Tells how many steps of the whole training are done."""
+    before = 0
+
+    def begin(epoch: int, logs: object) -> None:
+        nonlocal before
+        before = epoch * steps
+
+    return keras.callbacks.LambdaCallback(
+        on_epoch_begin=begin, on_train_batch_end=lambda batch, logs: progress(before + batch + 1, epochs * steps)
+    )
 
 
 def _save_model(classifier: Classifier, run: Run) -> None:
