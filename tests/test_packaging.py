@@ -60,7 +60,7 @@ def test_it_runs_without_a_checkout(wheel: Path, tmp_path: Path) -> None:
     sets = ("source.patients=12", "source.size=48", "pixels.image_size=48", "training.epochs=1")
     script = (
         "import sys\n"
-        "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in type(f).__module__ + getattr(f, '__module__', '')]\n"
+        "sys.meta_path[:] = [finder for finder in sys.meta_path if 'Editable' not in getattr(finder, '__name__', '')]\n"
         "import braintumor_kit, btkit_plugins\n"
         f"assert braintumor_kit.__file__.startswith({str(site)!r}), braintumor_kit.__file__\n"
         f"assert btkit_plugins.__file__.startswith({str(site)!r}), btkit_plugins.__file__\n"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import keras
@@ -145,18 +146,18 @@ class BestWeights(keras.callbacks.Callback):
         self._network.load_weights(self._path)
 
 
-def tensorboard_writer(folder: Path) -> keras.callbacks.Callback:
-    """A callback that writes the curves for TensorBoard, through torch's writer: Keras' own needs tensorflow.
-
-    Raises:
-        InputError: where the extra is missing.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
+def require_tensorboard() -> None:
+    """Raises an InputError that says how to get the extra where it is missing."""
+    if find_spec("tensorboard") is None:
         raise InputError(
             "[callbacks.tensorboard] needs the package tensorboard: pip install 'braintumor-kit[tensorboard]'."
-        ) from error
+        )
+
+
+def tensorboard_writer(folder: Path) -> keras.callbacks.Callback:
+    """A callback that writes the curves for TensorBoard, through torch's writer: Keras' own needs tensorflow."""
+    from torch.utils.tensorboard import SummaryWriter  # an extra: not everyone has the package behind it
+
     writer = SummaryWriter(str(folder))
 
     def write(epoch: int, logs: Logs) -> None:

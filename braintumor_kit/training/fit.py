@@ -25,6 +25,7 @@ from braintumor_kit.training.callbacks import (
     Epoch,
     History,
     RateSchedule,
+    require_tensorboard,
     tensorboard_writer,
 )
 from braintumor_kit.training.trainee import Trainee
@@ -77,12 +78,8 @@ def fit(
         watch: a callback that shows progress.
 
     Raises:
-        InputError: where a phase names a stage that the backbone lacks.
         WorkError: where the loss is not finite, or a file cannot be written.
     """
-    planned = phases(training)
-    for phase in planned:
-        frozen_layers(classifier, phase.trainable)  # a wrong stage name is found before the first epoch
     trainee = Trainee(classifier, augmentation, dtype, seed)
     history = History(folder / "history.csv", train, tell)
     average = WeightAverage(classifier.model.variables, training.ema) if training.ema else None
@@ -96,10 +93,22 @@ def fit(
     ]
     if callbacks.tensorboard:
         always.append(tensorboard_writer(folder / "tensorboard"))
-    for phase in planned:
+    for phase in phases(training):
         _run_phase(phase, trainee, classifier, train, validation, training, callbacks, always)
     best.restore()
     return Fitted(tuple(history.epochs), best.epoch, best.best)
+
+
+def check(classifier: Classifier, training: TrainingTable, callbacks: CallbacksTable) -> None:
+    """Finds what would stop a training before it begins.
+
+    Raises:
+        InputError: where a phase names a stage that the backbone lacks, or a callback needs a missing package.
+    """
+    for phase in phases(training):
+        frozen_layers(classifier, phase.trainable)
+    if callbacks.tensorboard:
+        require_tensorboard()
 
 
 def phases(training: TrainingTable) -> list[Phase]:

@@ -26,7 +26,7 @@ from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, end_record, new_run, save_recipe, start_record, update_record
 from braintumor_kit.training.batches import Batches, balanced_weights
 from braintumor_kit.training.callbacks import Epoch
-from braintumor_kit.training.fit import Fitted, fit, phases
+from braintumor_kit.training.fit import Fitted, check, fit, phases
 from braintumor_kit.training.randomness import seed_everything
 
 
@@ -67,6 +67,7 @@ def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[st
     material = gather(recipe, reporter)
     seed_everything(recipe.tables.seed)
     classifier = _build(recipe, material)
+    check(classifier, recipe.tables.training, recipe.tables.callbacks)
     run = new_run(runs, recipe.path.stem, name, started)
     with (
         log_to(run.folder / "log.txt"),
