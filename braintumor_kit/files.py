@@ -3,13 +3,14 @@
 import csv
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from braintumor_kit.contracts import InputError, WorkError
+from braintumor_kit.errors import InputError, WorkError
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise WorkError(
-            f"{path} could not be written: {error.strerror or error}. Files written before are whole; "
+            f"{path} could not be written: {reason_of(error)}. Files written before are whole; "
             f"make room or choose another --runs folder, then run again."
         ) from error
     finally:
@@ -76,6 +77,14 @@ def read_csv(path: Path) -> list[Mapping[str, str]]:
     """Rows of a table as mappings from its header."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def reason_of(error: OSError) -> str:
+    """The system's own words; libraries such as HDF5 hide them in a page of theirs."""
+    if error.errno:
+        return os.strerror(error.errno)
+    hidden = re.search(r"error message = '([^']+)'", str(error))
+    return hidden[1] if hidden else str(error).strip().splitlines()[0]
 
 
 def _umask() -> int:

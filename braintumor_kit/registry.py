@@ -6,12 +6,15 @@ is searched unasked, a plugin that is broken harms only what names it, and no pl
 """
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -22,6 +25,7 @@ from typing import Any
 from braintumor_kit.backend import use_torch_backend
 from braintumor_kit.contracts import (
     Backbone,
+    BtkitError,
     Explainer,
     InputError,
     Plugin,
@@ -51,6 +55,29 @@ class PluginInfo:
     name: str
     origin: str
     target: str
+
+    @property
+    def version(self) -> str:
+        """What tells two versions of the plugin apart: its distribution's, or the digest of its file."""
+        if self.origin != "file":
+            return self.origin
+        return f"sha256 {hashlib.sha256(Path(self.target).read_bytes()).hexdigest()}"
+
+    @contextmanager
+    def blamed(self, doing: str) -> Iterator[None]:
+        """Inside, the plugin's own code runs: what it raises unasked is told as its fault, not as one of btkit.
+
+        Raises:
+            PluginError: for anything but btkit's own errors and lack of memory.
+        """
+        try:
+            yield
+        except (BtkitError, MemoryError):
+            raise
+        except Exception as error:
+            if type(error).__name__ == "OutOfMemoryError":  # torch's, which is no MemoryError
+                raise
+            raise PluginError(f"{self} failed while {doing}: {type(error).__name__}: {error}") from error
 
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}' ({self.where})"
@@ -201,6 +228,9 @@ def _check(info: PluginInfo, plugin: Any) -> None:
     contract = CONTRACTS[info.kind]
     if not (isinstance(plugin, type) and issubclass(plugin, contract)):
         raise PluginError(f"{info} is not a subclass of braintumor_kit.contracts.{contract.__name__}.")
+    if inspect.isabstract(plugin):
+        missing = ", ".join(sorted(plugin.__abstractmethods__))
+        raise PluginError(f"{info} does not define {missing}, which its contract asks for.")
     version = getattr(plugin, "api_version", None)
     if version != contract.current_api_version:
         states = "states no api_version" if version is None else f"is written for API version {version!r}"

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from braintumor_kit.contracts import InputError, WorkError
+from braintumor_kit.errors import InputError, WorkError
 from braintumor_kit.files import read_json, write_json, write_text
 
 FORMAT = 1
@@ -24,7 +24,7 @@ PACKAGES = (
 """Packages that can change a result; their versions are recorded."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Run:
     """A run folder.
 
@@ -55,21 +55,32 @@ class Run:
         return read_json(self.folder / "resolved.json")
 
 
+def check_name(runs: Path, name: str | None) -> None:
+    """Finds early what is wrong with a name for a run.
+
+    Raises:
+        InputError: where the run exists already, or the name is no plain folder name.
+    """
+    if name is None:
+        return
+    if not re.fullmatch(r"\w[\w.+-]{0,199}", name):
+        raise InputError(f"--name '{name}': use at most 200 letters, digits, '.', '_', '+' and '-'.")
+    if (runs / name).exists():
+        raise InputError(f"run '{runs / name}' exists already; choose another --name.")
+
+
 def new_run(runs: Path, recipe: str, name: str | None, started: datetime) -> Run:
     """Makes an empty run folder, `<recipe>-<UTC time>-<6 hex>` or as named.
 
     Raises:
-        InputError: where the named run exists already, or the name is no plain folder name.
+        InputError: as `check_name`.
         WorkError: where the folder cannot be made.
     """
-    if name is not None and not re.fullmatch(r"[\w][\w.+-]*", name):
-        raise InputError(f"--name '{name}': use letters, digits, '.', '_', '+' and '-' only.")
-    stem = re.sub(r"[^\w.+-]", "_", recipe)
+    check_name(runs, name)
+    stem = re.sub(r"[^\w.+-]", "_", recipe)[:100]
     folder = runs / (name or f"{stem}-{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}")
     try:
         folder.mkdir(parents=True, exist_ok=False)
-    except FileExistsError as error:
-        raise InputError(f"run '{folder}' exists already; choose another --name.") from error
     except OSError as error:
         raise WorkError(f"the run folder '{folder}' cannot be made: {error.strerror}.") from error
     return Run(folder)
@@ -96,9 +107,18 @@ def is_run(text: str) -> bool:
 
 def _newest(runs: Path) -> Run:
     finished = [Run(path.parent) for path in runs.glob("*/record.json") if Run(path.parent).model_path.is_file()]
-    if not finished:
+    dated = [(started, run.folder.name, run) for run in finished if (started := _started(run))]
+    if not dated:
         raise InputError(f"no finished run under '{runs}'; name one, or make one with `btkit run RECIPE`.")
-    return max(finished, key=lambda run: (str(run.record.get("started", "")), run.folder.name))
+    return max(dated)[2]
+
+
+def _started(run: Run) -> str | None:
+    """When a run began; None where its record is damaged, which must not hide the other runs."""
+    try:
+        return str(run.record["started"])
+    except (InputError, KeyError):
+        return None
 
 
 def start_record(run: Run, argv: list[str], seed: int, started: datetime, extra: Mapping[str, Any]) -> None:

@@ -100,6 +100,7 @@ def test_a_refused_picture_is_refused_from_the_cache_too(folder: Path) -> None:
 
 
 def test_an_unfinished_cache_is_never_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BTKIT_CACHE", str(folder.parent / "cache"))
     dataset = read(folder)
     place = cache.cache_folder() / "slices" / cache.cache_key(dataset, PIXELS)
 
@@ -184,3 +185,89 @@ def test_info_of_the_real_data(real_data: Path, btkit: Callable) -> None:
     assert info["splits"]["train"] == {"glioma": 1321, "meningioma": 1339, "notumor": 1591, "pituitary": 1457}
     assert info["splits"]["test"] == {"glioma": 300, "meningioma": 306, "notumor": 405, "pituitary": 300}
     assert time.monotonic() - began < 120
+
+
+CHANNELS = """
+import numpy as np
+from pydantic import Field
+from braintumor_kit.contracts import PluginOptions, Sample, Source
+
+class Options(PluginOptions):
+    channel: int = Field(0, description="Which channel to read.")
+
+class Stack(Source[Options]):
+    "Pictures of several channels, fingerprinted by their file as the contract advises."
+    api_version = 1
+    Options = Options
+    classes = ("a", "b")
+
+    def samples(self):
+        yield from (Sample(str(n), "ab"[n % 2]) for n in range(4))
+
+    def image(self, sample):
+        return np.full((8, 8), 100 * self.options.channel + int(sample.id), np.uint8)
+
+    def fingerprint(self, sample):
+        return b"the same file"
+"""
+
+
+def test_a_plugins_options_are_part_of_digest_and_cache(tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources" / "stack.py").write_text(CHANNELS)
+    registry = Registry((tmp_path,))
+    first, second = (read_dataset(load_source("stack", [f"source.channel={n}"], registry)) for n in (0, 1))
+    assert first.digest != second.digest
+    for dataset, value in ((first, 0), (second, 100)):
+        assert decoded_slices(dataset, PIXELS)[1][np.arange(4)][:, 0, 0, 0].tolist() == [value + n for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "yield from (Sample(str(n), 'ab'[n % 2]) for n in {}['x'])",
+            "while listing its samples: KeyError: 'x'",
+        ),
+        ("raise OSError('no scanner')", "failed while listing its samples: OSError: no scanner"),
+    ],
+)
+def test_a_plugins_own_fault_is_told_as_its_own(tmp_path: Path, line: str, message: str, btkit: Callable) -> None:
+    (tmp_path / "sources").mkdir()
+    text = SOURCE.format(classes="('a', 'b')", samples="").replace("yield from []", line)
+    (tmp_path / "sources" / "odd.py").write_text(text)
+    ended = btkit("data", "info", "--source", "odd", "--plugins", tmp_path)
+    assert ended.status == 2
+    assert message in ended.err
+    assert "odd.py" in ended.err
+
+
+def test_what_cannot_be_listed_counts_as_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    text = SOURCE.format(classes="('a', 'b')", samples="Sample('1', 'a'), Sample('2', 'b')")
+    text = text.replace("raise NotImplementedError", "return __import__('numpy').zeros((4, 4), 'uint8')")
+    text += "\n    def unreadable(self):\n        return {'3': 'has no label'}\n"
+    (tmp_path / "sources" / "odd.py").write_text(text)
+    plugin = load_source("odd", registry=Registry((tmp_path,)))
+    with pytest.raises(InputError, match="1 picture cannot be read:\n  3: has no label"):
+        read_dataset(plugin)
+    dataset = read_dataset(plugin, "skip")
+    assert [bad.id for bad in dataset.bad] == ["3"]
+    assert len(dataset.samples) == 2
+
+
+def test_fetch_shows_progress_and_names_the_folder(
+    tmp_path: Path, btkit: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from braintumor_kit.data import fetch
+
+    def download(name: str, to: Path, progress: Callable[[str, int, int], None]) -> Path:
+        for done in (1, 2):
+            progress("a.zip", done, 2)
+        return to
+
+    monkeypatch.setattr(fetch, "fetch", download)
+    ended = btkit("data", "fetch", "figshare", "--to", tmp_path)
+    assert ended.status == 0
+    assert ended.out.strip() == str(tmp_path)
+    assert "CC BY 4.0" in ended.err

@@ -258,3 +258,10 @@ def test_mask_of_another_shape_is_refused() -> None:
 def test_other_arrays_are_refused(odd: np.ndarray) -> None:
     with pytest.raises(ImageError, match="the source should give uint8 or uint16 pixels"):
         prepare(odd, settings())
+
+
+def test_a_line_of_a_picture_is_padded_without_a_square_of_its_length() -> None:
+    line = np.full((1, 2**22), 200, np.uint8)
+    square = prepare(line, PixelsTable(image_size=32, fit="pad"))[..., 0]
+    assert square.shape == (32, 32)
+    assert (square == 200).any(axis=1).sum() == 1

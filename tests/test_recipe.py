@@ -61,16 +61,32 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
          "[training.phases.0] learnig_rate: unknown key; did you mean 'learning_rate'?"),
         ("[[explain]]\nmethod = 'gradcam'",
          "explain: explanations at the end of a run: not in this version of btkit yet."),
+        ("[split]\nmethod = 'kfold'",
+         "[split] method: cross-validation and deduplicated splits: not in this version of btkit yet."),
         ("[training]\nworkers = 4", "[training] workers: data-parallel training: not in this version of btkit yet."),
     ],
 )  # fmt: skip
 def test_one_mistake_one_sentence(tmp_path: Path, line: str, message: str) -> None:
-    assert problems(tmp_path, GOOD + line) == [f"recipe.toml: {message}"]
+    text = GOOD.replace('[split]\nmethod = "grouped"\n', "") if line.startswith("[split]") else GOOD
+    assert problems(tmp_path, text + line) == [f"recipe.toml: {message}"]
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (
+            ["training.schedule.name=one_cycle", "training.schedule.warmup_epochs=1"],
+            "[training.schedule] warmup_epochs: goes with the other schedules; one_cycle rises by itself.",
+        ),
+        (
+            ["training.schedule.factor=0.5"],
+            '[training.schedule] factor: goes with name = "step", not with "constant".',
+        ),
+        (["pixels.crop_margin=0.2"], '[pixels] crop_margin: goes with crop = "head", not with "none".'),
+        (
+            ["split.method=source", "split.source_test_as=validation", "split.validation=0.4"],
+            '[split] validation: goes with source_test_as = "test", not with "validation".',
+        ),
         (
             ["training.epochs=3", "training.phases=[{epochs=1}]"],
             "[training] epochs: stands beside phases, which have epochs of their own; set training.phases.0.epochs "
@@ -142,8 +158,10 @@ def test_faults_name_the_file_that_holds_them(tmp_path: Path) -> None:
 
 def test_naming_another_source_drops_the_options_of_the_one_below(tmp_path: Path) -> None:
     recipe = write(tmp_path, GOOD.replace('"phantom"', '"phantom"\npatients = 8'))
-    chosen = load_recipe(recipe, ["source.root=data", "source.name=image_folder"]).source
-    assert chosen.info.name == "image_folder"
+    sets = ["source.root=data", "source.name=image_folder"]
+    assert load_recipe(recipe, sets).source.info.name == "image_folder"
+    recipe.write_text(recipe.read_text().replace("patients = 8", 'on_bad_image = "skip"'))
+    assert load_recipe(recipe, sets).tables.source.on_bad_image == "skip"
 
 
 def test_paths_are_relative_to_the_recipe_and_for_set_to_the_working_directory(
@@ -230,3 +248,16 @@ def test_an_undescribed_option_cannot_be_declared() -> None:
         class Options(PluginOptions):
             bare: int = 0
             told: NameOrPath = Field("", description="Told.")
+
+
+def test_a_name_is_a_path_only_if_it_looks_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "none").mkdir()
+    monkeypatch.chdir(tmp_path)
+    recipe = write(tmp_path, GOOD)
+    for given, meant in (("none", "none"), ("hf://timm/x", "hf://timm/x"), ("./none", str(tmp_path / "none"))):
+        assert load_recipe(recipe, [f"backbone.weights={given}"]).backbone.options.model_dump()["weights"] == meant
+
+
+def test_an_endless_name_is_no_file() -> None:
+    with pytest.raises(InputError, match="there is no recipe file"):
+        find_recipe("x" * 100_000)

@@ -89,6 +89,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
             PLUGIN.replace("api_version = 1", "api_version = 2"),
             "is written for API version 2; this btkit has source API version 1: update btkit",
         ),
+        (PLUGIN.replace("def image", "def picture"), "does not define image, which its contract asks for"),
         (PLUGIN.replace("Options = NoOptions", "Options = dict"), "must set Options to a subclass of"),
     ],
 )

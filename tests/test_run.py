@@ -235,3 +235,38 @@ def test_json_is_all_that_stands_on_standard_output(runs: Path, btkit: Callable)
 
 def test_no_tensorflow_came_in(run: Path) -> None:
     assert "tensorflow" not in sys.modules
+
+
+def test_a_damaged_record_is_named_and_hides_no_other_run(
+    file_run: tuple[Path, Path], tmp_path: Path, btkit: Callable
+) -> None:
+    run, folder = file_run
+    picture = next((folder / "Testing" / "glioma").iterdir())
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    for copy, record in ((good, (run / "record.json").read_text()), (bad, "{}")):
+        copy.mkdir()
+        for name in ("model.keras", "resolved.json"):
+            (copy / name).write_bytes((run / name).read_bytes())
+        (copy / "record.json").write_text(record)
+    assert btkit("predict", "--runs", tmp_path, picture).status == 0
+    ended = btkit("predict", bad, picture)
+    assert ended.status == 2
+    assert "record.json does not name the model's 4 classes" in ended.err
+    (good / "resolved.json").write_text('{"pixels": {"image_sise": 64}}')
+    ended = btkit("predict", good, picture)
+    assert ended.status == 2
+    assert "resolved.json: pixels.image_sise" in ended.err
+
+
+def test_a_model_file_that_is_not_there_is_not_replaced(file_run: tuple[Path, Path], btkit: Callable) -> None:
+    run, folder = file_run
+    ended = btkit("predict", run / "other.keras", folder)
+    assert ended.status == 2
+    assert "there is no model file" in ended.err
+
+
+def test_a_run_among_the_images_is_refused(file_run: tuple[Path, Path], btkit: Callable) -> None:
+    run, folder = file_run
+    ended = btkit("predict", next((folder / "Testing" / "glioma").iterdir()), run)
+    assert ended.status == 2
+    assert "is a run; name it first, before the images" in ended.err

@@ -97,3 +97,9 @@ def test_too_few_patients_are_refused() -> None:
     samples = [Sample(f"{n}", "ab"[n % 2], group=f"p{n % 4}") for n in range(40)]
     with pytest.raises(InputError, match="class 'a' has 2 patients: too few for test, validation and training"):
         make_split(samples, settings(method="grouped"), 0)
+
+
+def test_grouped_without_patients_is_refused() -> None:
+    samples = [Sample(str(n), "ab"[n % 2]) for n in range(200)]
+    with pytest.raises(InputError, match='the source knows no patients; method = "stratified" divides by slice'):
+        make_split(samples, settings(method="grouped"), 0)

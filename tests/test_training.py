@@ -119,8 +119,8 @@ def test_phases_take_what_they_leave_out_from_training() -> None:
         {"trainable": "stage2", "learning_rate": 0.5, "phases": [{"epochs": 2}, {"epochs": 3, "trainable": "all"}]}
     )
     first, second = phases(training)
-    assert (first.first_epoch, first.epochs, first.trainable, first.learning_rate) == (0, 2, "stage2", 0.5)
-    assert (second.first_epoch, second.epochs, second.trainable) == (2, 3, "all")
+    assert (first.epochs, first.trainable, first.learning_rate) == (2, "stage2", 0.5)
+    assert (second.epochs, second.trainable) == (3, "all")
 
 
 def test_freezing_up_to_a_stage() -> None:
@@ -307,3 +307,24 @@ def test_augmentation_follows_from_the_generator() -> None:
     first, again, other = (augment(pictures(), settings, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_the_rate_on_record_is_that_of_the_epochs_first_step(tmp_path: Path) -> None:
+    _, done = trained(tmp_path, schedule={"name": "cosine"})
+    expected = [1e-2 * rate_factor(ScheduleTable(name="cosine"), step, 4, 12) for step in (0, 4, 8)]
+    assert [row.learning_rate for row in done.history] == pytest.approx(expected)
+
+
+def test_a_plateau_waits_for_the_end_of_warm_up(tmp_path: Path) -> None:
+    callbacks = CallbacksTable.model_validate(
+        {"reduce_lr_on_plateau": {"patience": 0, "min_delta": 100.0, "factor": 0.1}}
+    )
+    _, done = trained(tmp_path, epochs=5, schedule={"warmup_epochs": 2}, callbacks=callbacks)
+    # two epochs of warming, one at the full rate whose end sets the plateau's first best, then it acts
+    assert [row.learning_rate for row in done.history[2:]] == pytest.approx([1e-2, 1e-2, 1e-3])
+
+
+def test_a_phase_that_stops_early_leaves_no_gap(tmp_path: Path) -> None:
+    callbacks = CallbacksTable.model_validate({"early_stopping": {"patience": 1, "min_delta": 100.0}})
+    _, done = trained(tmp_path, epochs=None, phases=[{"epochs": 5}, {"epochs": 4}], callbacks=callbacks)
+    assert [row.epoch for row in done.history] == [1, 2, 3, 4]

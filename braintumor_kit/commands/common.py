@@ -3,9 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from braintumor_kit.progress import Reporter
+    from braintumor_kit.registry import Registry
 
 set_option: Callable[..., Any] = click.option(
     "--set",
@@ -26,14 +30,14 @@ json_option: Callable[..., Any] = click.option(
 )
 
 
-def registry(ctx: click.Context) -> Any:
+def registry(ctx: click.Context) -> "Registry":
     """The registry with the folders of `--plugins` and `BTKIT_PLUGINS`."""
     from braintumor_kit.registry import Registry
 
     return Registry.from_environment(ctx.find_root().obj["plugins"])
 
 
-def reporter() -> Any:
+def reporter() -> "Reporter":
     """Progress on standard error."""
     from rich.console import Console
 

@@ -29,7 +29,7 @@ def fetch(name: str, folder: Path) -> None:
 
     told = reporter()
     with told.bar(f"fetching {name}") as progress:
-        root = fetch_data_set(name, folder, progress)
+        root = fetch_data_set(name, folder, lambda file, done, size: progress(done, size))
     chosen = DATA_SETS[name]
     told.say(f"{chosen.title}, licence {chosen.licence}, {chosen.page}")
     click.echo(root)

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from braintumor_kit import __version__
-from braintumor_kit.errors import BtkitError
+from braintumor_kit.errors import BtkitError, WorkError
 
 COMMANDS = {
     "run": ("braintumor_kit.commands.run:run", "Train and evaluate as a recipe says; leaves a run folder."),
@@ -39,8 +39,12 @@ COMMANDS = {
 }
 """Name, where the command is, and its line in `btkit --help`: nothing is imported to show help."""
 
+OUT_OF_MEMORY = (
+    "memory ran out. A smaller training.batch_size or pixels.image_size needs less; what the run folder holds is whole."
+)
 INTERNAL_FAULT = 70
 INTERRUPTED = 130
+FOLDER = click.Path(path_type=Path)
 
 
 class LazyGroup(click.Group):
@@ -54,11 +58,29 @@ class LazyGroup(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
+        _take_global_options(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _take_global_options(command: click.Command) -> None:
+    """Lets `--plugins` and `--debug` stand behind the subcommand too, where fingers put them."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _take_global_options(inner)
+    elif not any(parameter.name == "late_plugins" for parameter in command.params):
+        command.params += [
+            click.Option(["--plugins", "late_plugins"], multiple=True, type=FOLDER, hidden=True, expose_value=False,
+                         callback=_add_folders),
+            click.Option(["--debug"], is_flag=True, hidden=True, expose_value=False),
+        ]  # fmt: skip
+
+
+def _add_folders(ctx: click.Context, parameter: click.Parameter, folders: tuple[Path, ...]) -> None:
+    ctx.find_root().obj["plugins"] += folders
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,7 +91,7 @@ class LazyGroup(click.Group):
     "plugin_folders",
     multiple=True,
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     help="A folder of your own plugins, <kind>s/<name>.py inside. May be given more than once.",
 )
 @click.pass_context
@@ -106,8 +128,10 @@ def run_command_line(arguments: list[str]) -> int:
     except BrokenPipeError:
         _leave_closed_pipe()
         return 0
-    except Exception:
-        return _say(_fault(debug), INTERNAL_FAULT)
+    except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return _say(f"btkit: {OUT_OF_MEMORY}", WorkError.exit_status)
+        return _say(_fault(error, debug), INTERNAL_FAULT)
     return status if isinstance(status, int) else 0
 
 
@@ -121,15 +145,16 @@ def _leave_closed_pipe() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fault(debug: bool) -> str:
+def _fault(error: Exception, debug: bool) -> str:
     """Writes the traceback to a file and says where, and what to report."""
     text = traceback.format_exc()
     if debug:
         click.echo(text, err=True)
     with tempfile.NamedTemporaryFile("w", prefix="btkit-fault-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write(f"btkit {__version__}\npython {sys.version}\narguments {sys.argv[1:]}\n\n{text}")
-    last = text.strip().splitlines()[-1]
+    first = next(iter(str(error).strip().splitlines()), "")
     return (
-        f"btkit: a fault of btkit itself: {last}\nThe traceback is in {file.name}; please report it together with "
+        f"btkit: a fault of btkit itself: {type(error).__name__}: {first}\n"
+        f"The traceback is in {file.name}; please report it together with "
         "the output of `btkit doctor`."
     )

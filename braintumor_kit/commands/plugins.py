@@ -1,5 +1,8 @@
 """`btkit plugins list | show`."""
 
+from dataclasses import asdict
+from typing import Any
+
 import click
 
 from braintumor_kit.commands.common import json_option, print_json, print_table, registry
@@ -17,7 +20,7 @@ def plugins() -> None:
 def list_plugins(ctx: click.Context, verify: bool, as_json: bool) -> int:
     """List what is known; nothing is imported without --verify, and then a faulty plugin gives status 1."""
     known = registry(ctx)
-    rows = [{"kind": i.kind, "name": i.name, "origin": i.origin, "target": i.target} for i in known.plugins]
+    rows: list[dict[str, Any]] = [asdict(info) for info in known.plugins]
     faulty = False
     if verify:
         from braintumor_kit.workflows.plugins import verify_all
@@ -32,7 +35,7 @@ def list_plugins(ctx: click.Context, verify: bool, as_json: bool) -> int:
     return int(faulty)
 
 
-def _print_list(rows: list[dict[str, str]], verify: bool) -> None:
+def _print_list(rows: list[dict[str, Any]], verify: bool) -> None:
     header = ["kind", "name", "origin", "target", *(["verified"] if verify else [])]
     if verify:
         rows = [{**row, "verified": row["error"] or "ok"} for row in rows]

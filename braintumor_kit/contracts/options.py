@@ -9,8 +9,8 @@ reported with file, table, key and the nearest valid spelling. Two kinds of fiel
 resolved, so that no plugin asks where the recipe stands:
 
 * `Path`: made absolute, against the recipe's own folder (against the working directory for `--set`);
-* `NameOrPath`: a name such as `"imagenet"`, or a path; what exists as a file or folder, or looks like a path
-  (it starts with `.`, `/` or `~`), is made absolute like a `Path`.
+* `NameOrPath`: a name such as `"imagenet"`, or a path; what looks like a path (it holds a `/`, or starts with `.`
+  or `~`) is made absolute like a `Path`. Addresses (`hf://...`) are left alone.
 """
 
 from dataclasses import dataclass

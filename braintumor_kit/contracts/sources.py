@@ -95,7 +95,8 @@ class Source(Plugin[OptionsT]):
     def fingerprint(self, sample: Sample) -> bytes:
         """A digest of the sample's pixels and mask: it changes when any pixel does, and not with file times.
 
-        The default reads the picture and hashes it; sources over files hash the file's bytes, which is faster.
+        The default reads the picture and hashes it; sources over files hash the file's bytes, which is faster. The
+        plugin's options need not be part of it: btkit adds them.
         """
         digest = hashlib.sha256()
         for array in (self.image(sample), self.mask(sample)):
@@ -103,6 +104,13 @@ class Source(Plugin[OptionsT]):
                 digest.update(f"{array.dtype}{array.shape}".encode())
                 digest.update(array.tobytes())
         return digest.digest()
+
+    def unreadable(self) -> Mapping[str, str]:
+        """What `samples` could not even list, such as a file whose label cannot be read: an id and the reason of each.
+
+        Asked for after `samples`; reported and counted like pictures that `image` cannot read.
+        """
+        return {}
 
     def notes(self) -> Mapping[str, int]:
         """Counts of what `samples` passed over, by a short reason, such as {"system files ignored": 3}."""

@@ -7,8 +7,10 @@ there whole, so that two runs may build the same one at once.
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,15 +84,15 @@ def decoded_slices(
 
 
 def cache_key(dataset: Dataset, pixels: PixelsTable) -> str:
-    """Name of the cache: pictures in order and how they are prepared; labels do not matter."""
-    digest = hashlib.sha256(f"{VERSION}\0{pixels.model_dump_json()}".encode())
+    """Name of the cache: plugin and options, pictures in order, how they are prepared; labels do not matter."""
+    digest = hashlib.sha256(f"{VERSION}\0{dataset.plugin.digest}\0{pixels.model_dump_json()}".encode())
     for sample, fingerprint in zip(dataset.samples, dataset.fingerprints, strict=True):
         digest.update(sample.id.encode(errors="surrogateescape") + b"\0" + fingerprint)
     return digest.hexdigest()[:32]
 
 
 def _build(dataset: Dataset, pixels: PixelsTable, folder: Path, progress: Progress) -> None:
-    beside = folder.with_name(f".building-{folder.name[:12]}-{os.getpid()}")
+    beside = folder.with_name(f".building-{folder.name[:12]}-{secrets.token_hex(6)}")
     try:
         beside.mkdir(parents=True, exist_ok=True)
         bad = _write(dataset, pixels, beside / "slices.npy", progress)
@@ -139,7 +141,13 @@ def _decoded(plugin: ChosenPlugin, samples: tuple[Sample, ...], pixels: PixelsTa
         yield from (_decode(plugin, chunk, pixels) for chunk in chunks)
         return
     with Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1) as parallel:
-        yield from parallel(delayed(_decode)(plugin, chunk, pixels) for chunk in chunks)
+        try:
+            yield from parallel(delayed(_decode)(plugin, chunk, pixels) for chunk in chunks)
+        except BrokenProcessPool as error:
+            raise WorkError(
+                "a process that decodes pictures was lost, most likely for lack of memory. Nothing was kept of this "
+                "cache; run again with less beside it."
+            ) from error
 
 
 def _decode(plugin: ChosenPlugin, samples: tuple[Sample, ...], pixels: PixelsTable) -> Decoded:
@@ -150,7 +158,9 @@ def _decode(plugin: ChosenPlugin, samples: tuple[Sample, ...], pixels: PixelsTab
     failures = []
     for place, sample in enumerate(samples):
         try:
-            rows[place] = prepare(source.image(sample), pixels)
+            with plugin.info.blamed(f"reading '{sample.id}'"):
+                picture = source.image(sample)
+            rows[place] = prepare(picture, pixels)
         except ImageError as error:
             failures.append((place, str(error)))
     return rows, failures

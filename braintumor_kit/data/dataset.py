@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,8 +55,9 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over classes and every sample: it changes when any pixel, mask, label, split or group does."""
-        digest = hashlib.sha256("\0".join(self.classes).encode())
+        """SHA-256 over the plugin with its options, classes and every sample: it changes when any pixel, mask, label,
+        split or group does, and not with where or when files were stored."""
+        digest = hashlib.sha256("\0".join([self.plugin.digest, *self.classes]).encode())
         for sample, fingerprint in zip(self.samples, self.fingerprints, strict=True):
             fields = (sample.id, sample.label, sample.split or "", sample.group or "")
             digest.update("\0".join(fields).encode(errors="surrogateescape") + b"\0" + fingerprint)
@@ -83,12 +84,17 @@ def read_dataset(plugin: ChosenPlugin, on_bad_image: str = "error", progress: Pr
             read at all and `on_bad_image` is "error".
     """
     source: Source = plugin.make()
-    samples = tuple(source.samples())
-    classes = tuple(source.classes)
+    with plugin.info.blamed("listing its samples"):
+        samples = tuple(source.samples())
+        classes = tuple(source.classes)
+        unlisted = [BadImage(id, reason) for id, reason in source.unreadable().items()]
+        notes = dict(source.notes())
+    if not samples and unlisted:
+        raise InputError(_bad_message(unlisted))
     _check(plugin.info.name, classes, samples)
-    fingerprints, bad = _fingerprints(source, samples, progress)
-    dataset = Dataset(plugin, classes, samples, fingerprints, (), dict(source.notes()))
-    return leave_out(dataset, bad, on_bad_image)
+    with plugin.info.blamed("reading its samples"):
+        fingerprints, bad = _fingerprints(source, samples, progress)
+    return leave_out(Dataset(plugin, classes, samples, fingerprints, (), notes), [*unlisted, *bad], on_bad_image)
 
 
 def leave_out(dataset: Dataset, bad: Iterable[BadImage], on_bad_image: str) -> Dataset:
@@ -100,12 +106,12 @@ def leave_out(dataset: Dataset, bad: Iterable[BadImage], on_bad_image: str) -> D
     bad = tuple(bad)
     if bad and on_bad_image == "error":
         raise InputError(_bad_message(bad))
-    if len(bad) == len(dataset.samples):
+    if bad and {item.id for item in bad} >= {sample.id for sample in dataset.samples}:
         raise InputError(f"none of the {len(bad)} pictures can be read; the first: {bad[0].id}: {bad[0].reason}.")
     return dataset.without(bad) if bad else dataset
 
 
-def _bad_message(bad: tuple[BadImage, ...], shown: int = 10) -> str:
+def _bad_message(bad: Sequence[BadImage], shown: int = 10) -> str:
     count = "1 picture" if len(bad) == 1 else f"{len(bad)} pictures"
     lines = [f"  {item.id}: {item.reason}" for item in bad[:shown]]
     more = [f"  and {len(bad) - shown} more"] if len(bad) > shown else []

@@ -127,7 +127,7 @@ def _copy(
     have: int,
     progress: Progress | None,
 ) -> None:
-    while chunk := _read(file, response, have):
+    while (chunk := _read(file, response, have)) and have <= file.size:  # one chunk too many tells a wrong file
         write(chunk)
         have += len(chunk)
         if progress:

@@ -211,27 +211,31 @@ def fit(pixels: Array, settings: PixelsTable) -> NDArray[np.uint8]:
 
 
 def _fit(pixels: Array, settings: PixelsTable, method: Image.Resampling) -> Array:
-    if settings.fit == "pad":
-        pixels = _padded(pixels)
-    return _resized(pixels, settings.image_size, method)
-
-
-def _padded(pixels: Array) -> Array:
+    side = settings.image_size
+    if settings.fit == "stretch":
+        return _resized(pixels, side, side, method)
     height, width = pixels.shape[:2]
-    side = max(height, width)
+    scale = side / max(height, width)
+    inside = _resized(pixels, max(1, round(height * scale)), max(1, round(width * scale)), method)
+    return _padded(inside, side)
+
+
+def _padded(pixels: Array, side: int) -> Array:
+    """The picture in the middle of a black square."""
+    height, width = pixels.shape[:2]
     top, left = (side - height) // 2, (side - width) // 2
     square = np.zeros((side, side, *pixels.shape[2:]), pixels.dtype)
     square[top : top + height, left : left + width] = pixels
     return square
 
 
-def _resized(pixels: Array, side: int, method: Image.Resampling) -> Array:
+def _resized(pixels: Array, height: int, width: int, method: Image.Resampling) -> Array:
     """Pillow's resize, whose filters widen when shrinking and so do not alias."""
-    if pixels.shape[:2] == (side, side):
+    if pixels.shape[:2] == (height, width):
         return pixels
     if pixels.ndim == 3 and pixels.dtype != np.uint8:  # Pillow has no floating-point colour
-        return np.stack([_resized(pixels[..., i], side, method) for i in range(pixels.shape[2])], axis=2)
-    return np.asarray(Image.fromarray(pixels).resize((side, side), method))
+        return np.stack([_resized(pixels[..., i], height, width, method) for i in range(pixels.shape[2])], axis=2)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), method))
 
 
 # Checks

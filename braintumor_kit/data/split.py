@@ -24,6 +24,10 @@ def make_split(samples: Sequence[Sample], settings: SplitTable, seed: int) -> Sp
     if settings.method == "source":
         split = _as_source(samples, settings, seed)
     else:
+        if settings.method == "grouped" and all(sample.group is None for sample in samples):
+            raise InputError(
+                '[split] method = "grouped", but the source knows no patients; method = "stratified" divides by slice.'
+            )
         shares = {"test": settings.test or 0.0, "validation": settings.validation}
         split = _divide(samples, shares, seed, together=settings.method == "grouped")
     _check(samples, split)

@@ -1,6 +1,6 @@
 """The whole classifier: pixel scaling, trunk, global average pooling, dropout, classifying layer, softmax."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -10,6 +10,9 @@ from braintumor_kit.contracts import Backbone, PluginError, Trunk
 
 LOGITS = "logits"
 PROBABILITIES = "probabilities"
+OWN_NAMES = {"pictures", "pixel_scaling", "pool", "dropout", LOGITS, PROBABILITIES}
+UNSAFE = {"Lambda", "TorchModuleWrapper"}
+"""Layers of Keras that carry code, which safe loading refuses."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +80,45 @@ def _afresh(model: keras.Model) -> keras.Model:
 
 
 def _check(trunk: Trunk, backbone: Backbone) -> None:
-    name = type(backbone).__name__
-    known = {layer.name for layer in trunk.model.layers}
-    for layer in (trunk.explain_layer, *trunk.stages.values()):
-        if layer not in known:
-            raise PluginError(f"backbone {name} names layer '{layer}', which its trunk does not have.")
+    """Holds a trunk to the contract; what is wrong shows here and not when the saved model does not open."""
+    for fault in _faults(trunk):
+        raise PluginError(f"backbone {type(backbone).__name__}: {fault}")
+
+
+def _faults(trunk: Trunk) -> Iterator[str]:
+    names = {layer.name for layer in trunk.model.layers}
+    for name in (trunk.explain_layer, *trunk.stages.values()):
+        if name not in names:
+            yield f"it names layer '{name}', which its trunk does not have."
+    for word in {"all", "head"} & set(trunk.stages):
+        yield f"stage '{word}' needs another name: the word means something else in a recipe."
     if len(trunk.model.output_shape) != 4:
-        raise PluginError(
-            f"backbone {name}: the trunk's output is {trunk.model.output_shape}, not (N, h, w, features)."
+        yield f"the trunk's output is {trunk.model.output_shape}, not (N, h, w, features)."
+    for layer in _layers(trunk.model):
+        yield from _layer_faults(layer)
+
+
+def _layers(model: keras.Model) -> Iterator[keras.Layer]:
+    """Layers of a model and of models inside it."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+
+
+def _layer_faults(layer: keras.Layer) -> Iterator[str]:
+    kind = type(layer).__name__
+    if kind in UNSAFE or not (isinstance(layer, keras.Model) or getattr(layers, kind, None) is type(layer)):
+        yield (
+            f"layer '{layer.name}' ({kind}) is no ordinary Keras layer, so the saved model would not open where "
+            "btkit is not installed."
         )
-    foreign = [layer.name for layer in trunk.model.layers if not type(layer).__module__.startswith("keras.")]
-    if foreign:
-        raise PluginError(
-            f"backbone {name}: layer '{foreign[0]}' is no ordinary Keras layer, so the saved model would not open "
-            "where btkit is not installed."
-        )
+    if layer.name in OWN_NAMES and not isinstance(layer, layers.InputLayer):
+        yield f"layer '{layer.name}' needs another name: btkit has a layer of that name."
+    if getattr(layer, "data_format", None) == "channels_first":
+        yield f"layer '{layer.name}' is channels_first; the contract asks for channels_last."
+    if layer.dtype_policy.name != "float32":
+        yield f"layer '{layer.name}' has dtype policy {layer.dtype_policy.name}; the contract asks for float32."
+    activation = getattr(layer, "activation", None)
+    if activation is not None and not str(getattr(activation, "__module__", "")).startswith("keras."):
+        yield f"layer '{layer.name}' has an activation that is not one of Keras' own."

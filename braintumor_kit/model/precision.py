@@ -1,5 +1,6 @@
 """Which precision a device computes convolutions in."""
 
+import keras
 import torch
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -19,6 +20,11 @@ def computes_bfloat16() -> bool:
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
+def keras_device() -> str:
+    """Where Keras puts tensors: "cuda", "mps" or "cpu"."""
+    return str(keras.ops.zeros(()).device.type)
+
+
 def describe_device() -> dict[str, object]:
     """The device that work runs on, for the record: kind, name, threads or memory, and whether it has bfloat16."""
     if torch.cuda.is_available():
@@ -30,7 +36,7 @@ def describe_device() -> dict[str, object]:
             "bfloat16": computes_bfloat16(),
         }
     return {
-        "kind": "cpu",
+        "kind": keras_device(),
         "name": _processor(),
         "threads": torch.get_num_threads(),
         "bfloat16": computes_bfloat16(),

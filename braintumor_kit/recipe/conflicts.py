@@ -4,12 +4,21 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from braintumor_kit.recipe.problems import Path_
-from braintumor_kit.recipe.tables import CallbacksTable, ScheduleTable, SplitTable, TrainingTable
+from braintumor_kit.recipe.tables import CallbacksTable, ScheduleTable, SplitTable, Table, TrainingTable
+
+SCHEDULE_KEYS = {
+    "step_epochs": ("step",),
+    "factor": ("step",),
+    "final_fraction": ("cosine", "one_cycle"),
+}
+"""Which schedules read which keys."""
 
 
 def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
     """Place and message of every impossible combination among the tables that are valid on their own."""
     split, training, callbacks = tables.get("split"), tables.get("training"), tables.get("callbacks")
+    if "pixels" in tables:
+        yield from _without_effect(("pixels",), tables["pixels"], "crop", {"crop_margin": ("head",)})
     if split is not None:
         yield from _split(split)
     if training is not None:
@@ -25,6 +34,8 @@ def _split(split: SplitTable) -> Iterator[tuple[Path_, str]]:
                 ("split", "test"),
                 'goes with method = "grouped" or "stratified"; "source" has a test part of its own.',
             )
+        if split.source_test_as == "validation":
+            yield from _without_effect(("split",), split, "source_test_as", {"validation": ("test",)})
         return
     if split.source_test_as != "test":
         yield ("split", "source_test_as"), f'goes with method = "source" only, not with "{split.method}".'
@@ -42,18 +53,32 @@ def _training(training: TrainingTable) -> Iterator[tuple[Path_, str]]:
             ("training", "epochs"),
             "stands beside phases, which have epochs of their own; set training.phases.0.epochs and so on instead.",
         )
-    yield from _warmup(("training", "schedule"), training.schedule, None if training.phases else training.epochs)
+    yield from _schedule(("training", "schedule"), training.schedule, None if training.phases else training.epochs)
     for index, phase in enumerate(training.phases):
         schedule = phase.schedule or training.schedule
-        yield from _warmup(("training", "phases", index, "schedule"), schedule, phase.epochs)
+        yield from _schedule(("training", "phases", index, "schedule"), schedule, phase.epochs)
 
 
-def _warmup(place: Path_, schedule: ScheduleTable, epochs: int | None) -> Iterator[tuple[Path_, str]]:
+def _schedule(place: Path_, schedule: ScheduleTable, epochs: int | None) -> Iterator[tuple[Path_, str]]:
+    yield from _without_effect(place, schedule, "name", SCHEDULE_KEYS)
+    if schedule.name == "one_cycle" and schedule.warmup_epochs:
+        yield (*place, "warmup_epochs"), "goes with the other schedules; one_cycle rises by itself."
     if epochs is not None and schedule.warmup_epochs >= epochs:
         yield (
             (*place, "warmup_epochs"),
             f"warms up for {schedule.warmup_epochs:g} epochs, and training has {epochs}.",
         )
+
+
+def _without_effect(
+    place: Path_, table: Table, switch: str, keys: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[Path_, str]]:
+    """Keys that were changed from their default and that the chosen mode does not read."""
+    chosen = getattr(table, switch)
+    for key, modes in keys.items():
+        if chosen not in modes and getattr(table, key) != type(table).model_fields[key].default:
+            wanted = " or ".join(f'"{mode}"' for mode in modes)
+            yield (*place, key), f'goes with {switch} = {wanted}, not with "{chosen}".'
 
 
 def _callbacks(training: TrainingTable, callbacks: CallbacksTable) -> Iterator[tuple[Path_, str]]:

@@ -8,11 +8,12 @@ from typing import Any
 
 from braintumor_kit.contracts import InputError
 from braintumor_kit.recipe.problems import Path_
+from braintumor_kit.recipe.tables import BackboneTable, PluginTable, SourceTable
 
 MAX_BYTES = 1 << 20
 """A recipe is a page of text; anything larger is a mistake or an attack."""
 
-PLUGIN_TABLES = ("source", "backbone")
+PLUGIN_TABLES: Mapping[str, type[PluginTable]] = {"source": SourceTable, "backbone": BackboneTable}
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,12 @@ def _lay_over(below: Layers, above: Mapping[str, Any], origin: Origin) -> Layers
 
 
 def _without_replaced_options(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Naming another plugin drops the options of the one below: they are not its own."""
+    """Naming another plugin drops the options of the one below: they are not its own. Keys of the table itself stay."""
     kept = dict(below)
     for table in PLUGIN_TABLES:
         old, new = kept.get(table), above.get(table)
         if isinstance(old, dict) and isinstance(new, dict) and new.get("name", old.get("name")) != old.get("name"):
-            kept[table] = {}
+            kept[table] = {key: value for key, value in old.items() if key in PLUGIN_TABLES[table].model_fields}
     return kept
 
 

@@ -1,6 +1,8 @@
 """A recipe read, checked as a whole and ready to be carried out."""
 
+import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,17 @@ class ChosenPlugin:
 
     def make(self) -> Any:
         """A new instance of the plugin."""
-        return self.cls(self.options)
+        with self.info.blamed("being made"):
+            return self.cls(self.options)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of which plugin it is and of every option but where files lie: what its pixels can depend on
+        beside the files' content."""
+        content = Path(self.info.target).read_bytes() if self.info.origin == "file" else self.info.target.encode()
+        fields = self.cls.Options.model_fields
+        paths = {name for name, field in fields.items() if Path in types_within(field.annotation)}
+        return hashlib.sha256(content + self.options.model_dump_json(exclude=paths).encode()).hexdigest()
 
     def __reduce__(self) -> tuple[Callable[..., "ChosenPlugin"], tuple[Any, ...]]:
         """Sent to another process as names and plain values: the plugin is imported anew there."""
@@ -96,7 +108,7 @@ def load_source(name: str, overrides: Sequence[str] = (), registry: Registry | N
 
 
 def _only_source(layers: Layers, registry: Registry | None) -> ChosenPlugin:
-    problems: list[Problem] = []
+    problems = list(_reserved(layers))
     tables = _check_tables(layers, problems, only=("source",))
     chosen = _check_plugin("source", tables, layers, registry or Registry.from_environment(), problems)
     if problems or chosen is None:
@@ -116,15 +128,15 @@ def _check(layers: Layers, path: Path, registry: Registry) -> Recipe:
 
 
 def _reserved(layers: Layers) -> Iterator[Problem]:
-    """Takes keys that this version does not carry out yet from the values, with a problem for each."""
-    for key, meaning in RESERVED.items():
+    """Takes what this version does not carry out yet from the values, with a problem for each."""
+    for key, (values, meaning) in RESERVED.items():
         *tables, last = key.split(".")
         holder: Any = layers.values
         for table in tables:
             holder = holder.get(table, {}) if isinstance(holder, dict) else {}
-        if isinstance(holder, dict) and last in holder:
-            del holder[last]
+        if isinstance(holder, dict) and last in holder and (not values or holder[last] in values):
             place = (*tables, last)
+            del holder[last]
             yield Problem(layers.origin(place).file, place, f"{meaning}: not in this version of btkit yet.")
 
 
@@ -167,17 +179,19 @@ def _keys_of(model: type[BaseModel], path: Path_) -> list[str]:
     for part in path:
         if isinstance(part, int):
             continue
-        tables = [item for item in _types_within(fields[part].annotation) if issubclass(item, BaseModel)]
+        inside = types_within(fields[part].annotation) if part in fields else []
+        tables = [item for item in inside if issubclass(item, BaseModel)]
         if not tables:
             return []
         fields = tables[0].model_fields
     return list(fields)
 
 
-def _types_within(annotation: Any) -> list[type]:
+def types_within(annotation: Any) -> list[type]:
+    """The plain types that an annotation is made of: `tuple[Path, ...] | None` holds Path."""
     if isinstance(annotation, type) and not get_args(annotation):
         return [annotation]
-    return [inner for part in get_args(annotation) for inner in _types_within(part)]
+    return [inner for part in get_args(annotation) for inner in types_within(part)]
 
 
 def _check_plugin(
@@ -203,19 +217,25 @@ def _check_plugin(
 
 def _resolve(model: type[PluginOptions], key: str, value: Any, layers: Layers, place: Path_) -> Any:
     """Makes a path option absolute, relative to where the value was written."""
+    if isinstance(value, list):
+        return [_resolve(model, key, item, layers, (*place, index)) for index, item in enumerate(value)]
     field = model.model_fields.get(key)
     if field is None or not isinstance(value, str):
         return value
-    folder = layers.origin(place).folder
-    if Path in _types_within(field.annotation):
-        return str(folder / Path(value).expanduser())
-    if any(isinstance(mark, NameOrPathMark) for mark in field.metadata) and _means_path(value, folder):
-        return str(folder / Path(value).expanduser())
+    may_be_name = _is_marked(field.annotation) or any(isinstance(mark, NameOrPathMark) for mark in field.metadata)
+    if Path in types_within(field.annotation) or (may_be_name and _looks_like_path(value)):
+        return str(layers.origin(place).folder / Path(value).expanduser())
     return value
 
 
-def _means_path(value: str, folder: Path) -> bool:
-    return value.startswith((".", "/", "~")) or ("://" not in value and (folder / value).exists())
+def _is_marked(annotation: Any) -> bool:
+    """Whether `NameOrPath` is part of an annotation, as in `NameOrPath | None`."""
+    marks = getattr(annotation, "__metadata__", ())
+    return any(isinstance(mark, NameOrPathMark) for mark in marks) or any(map(_is_marked, get_args(annotation)))
+
+
+def _looks_like_path(value: str) -> bool:
+    return "://" not in value and (value.startswith((".", "~")) or "/" in value or os.sep in value)
 
 
 def without_none(value: Any) -> Any:

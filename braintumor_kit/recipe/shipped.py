@@ -6,6 +6,9 @@ from pathlib import Path
 
 from braintumor_kit.contracts import InputError
 
+MAX_NAME = 4096
+"""Longer names are no files: the system refuses even to look for them."""
+
 
 def shipped_recipes() -> dict[str, Path]:
     """Name and file of every shipped recipe."""
@@ -21,7 +24,7 @@ def find_recipe(name: str) -> Path:
         InputError: where there is neither.
     """
     path = Path(name)
-    if path.is_file():
+    if len(name) < MAX_NAME and path.is_file():
         return path
     shipped = shipped_recipes()
     if path.parent.as_posix() in (".", "recipes") and path.suffix in ("", ".toml") and path.stem in shipped:

@@ -5,6 +5,7 @@ recipes to it, and everything below the recipe takes these records as its settin
 plugins' own and are checked against the plugins' own models.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -230,13 +231,15 @@ class RecipeTable(Table):
     callbacks: CallbacksTable = Field(default_factory=CallbacksTable, description="What acts between epochs.")
 
 
-RESERVED = {
-    "explain": "explanations at the end of a run",
-    "sweep": "sweeps over recipe keys",
-    "split.folds": "cross-validation",
-    "split.allow_leaks": "the check for leaking splits",
-    "source.recover_patients": "recovery of patients by fingerprints",
-    "training.compile": "torch.compile",
-    "training.workers": "data-parallel training",
+RESERVED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "explain": ((), "explanations at the end of a run"),
+    "sweep": ((), "sweeps over recipe keys"),
+    "split.folds": ((), "cross-validation"),
+    "split.method": (("kfold", "deduplicated"), "cross-validation and deduplicated splits"),
+    "split.allow_leaks": ((), "the check for leaking splits"),
+    "source.recover_patients": ((), "recovery of patients by fingerprints"),
+    "training.compile": ((), "torch.compile"),
+    "training.workers": ((), "data-parallel training"),
 }
-"""Keys that the recipe language has and this version of btkit does not carry out yet, and what they stand for."""
+"""What the recipe language has and this version of btkit does not carry out yet: a key, the values of it that are
+meant (none for any), and what it stands for."""

@@ -42,6 +42,7 @@ class Batches(keras.utils.PyDataset):
         self._classes, self._batch_size, self._seed = classes, batch_size, shuffle_seed
         self._weights = None if class_weights is None else np.asarray(class_weights, np.float32)
         self.epoch = 0
+        self._ordered: tuple[int, NDArray[np.int64]] = (-1, places)
 
     def __len__(self) -> int:
         return math.ceil(len(self._places) / self._batch_size)
@@ -64,7 +65,9 @@ class Batches(keras.utils.PyDataset):
     def _order(self) -> NDArray[np.int64]:
         if self._seed is None:
             return self._places
-        return self._places[epoch_order(self._seed, self.epoch, len(self._places))]
+        if self._ordered[0] != self.epoch:
+            self._ordered = (self.epoch, self._places[epoch_order(self._seed, self.epoch, len(self._places))])
+        return self._ordered[1]
 
 
 def balanced_weights(labels: NDArray[np.int64], classes: int) -> list[float]:

@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -24,7 +25,8 @@ Logs = dict[str, float] | None
 
 @dataclass(frozen=True)
 class Epoch:
-    """A row of `history.csv`; epochs count from 1, losses are in nats, times in seconds of this machine."""
+    """A row of `history.csv`; epochs count from 1, losses are in nats, `learning_rate` is that of the epoch's first
+    step, `seconds` is the whole epoch and `images_per_second` its training part."""
 
     epoch: int
     loss: float
@@ -72,6 +74,18 @@ class RateSchedule(keras.callbacks.Callback):
             self.model.optimizer.learning_rate = self._highest * factor
 
 
+class Plateau(keras.callbacks.ReduceLROnPlateau):
+    """Keras' ReduceLROnPlateau, which waits until warm-up is over: during it the schedule sets the rate."""
+
+    def __init__(self, first_epoch: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._first_epoch = first_epoch
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        if epoch >= self._first_epoch:
+            super().on_epoch_end(epoch, logs)
+
+
 class History(keras.callbacks.Callback):
     """Keeps `history.csv` whole after every epoch and passes each new row on.
 
@@ -79,14 +93,18 @@ class History(keras.callbacks.Callback):
         WorkError: at the end of an epoch whose loss is not finite.
     """
 
-    def __init__(self, path: Path, batches: Batches, tell: Callable[[Epoch], None]) -> None:
+    def __init__(self, path: Path, batches: Batches, listeners: Sequence[Callable[[Epoch], None]]) -> None:
         super().__init__()
-        self._path, self._samples, self._tell = path, batches.samples, tell
+        self._path, self._samples, self._listeners = path, batches.samples, listeners
         self.epochs: list[Epoch] = []
-        self._began = self._trained = 0.0
+        self._began = self._trained = self._rate = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._began = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        if batch == 0:
+            self._rate = float(self.model.optimizer.learning_rate)
 
     def on_test_begin(self, logs: Logs = None) -> None:
         self._trained = time.monotonic() - self._began
@@ -101,14 +119,15 @@ class History(keras.callbacks.Callback):
             accuracy=float(logs["accuracy"]),
             val_loss=float(logs["val_loss"]),
             val_accuracy=float(logs["val_accuracy"]),
-            learning_rate=float(self.model.optimizer.learning_rate),
+            learning_rate=self._rate,
             seconds=round(seconds, 3),
             images_per_second=round(self._samples / self._trained, 2),
         )
         self.epochs.append(row)
         names = [field.name for field in fields(Epoch)]
         write_csv(self._path, names, [list(asdict(item).values()) for item in self.epochs])
-        self._tell(row)
+        for tell in self._listeners:
+            tell(row)
 
     def _refuse_not_finite(self, epoch: int, logs: dict[str, float]) -> None:
         for name in ("loss", "val_loss"):
@@ -154,15 +173,16 @@ def require_tensorboard() -> None:
         )
 
 
-def tensorboard_writer(folder: Path) -> keras.callbacks.Callback:
-    """A callback that writes the curves for TensorBoard, through torch's writer: Keras' own needs tensorflow."""
+def tensorboard_writer(folder: Path) -> Callable[[Epoch], None]:
+    """Writes rows of the history for TensorBoard, through torch's writer: Keras' own needs tensorflow."""
     from torch.utils.tensorboard import SummaryWriter  # an extra: not everyone has the package behind it
 
     writer = SummaryWriter(str(folder))
 
-    def write(epoch: int, logs: Logs) -> None:
-        for name, value in (logs or {}).items():
-            writer.add_scalar(name, float(value), epoch + 1)
+    def write(row: Epoch) -> None:
+        for name, value in asdict(row).items():
+            if name != "epoch":
+                writer.add_scalar(name, value, row.epoch)
         writer.flush()
 
-    return keras.callbacks.LambdaCallback(on_epoch_end=write, on_train_end=lambda logs: writer.flush())
+    return write

@@ -1,6 +1,7 @@
 """Fitting a classifier as a recipe's [training] and [callbacks] say."""
 
 import difflib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from braintumor_kit.training.callbacks import (
     Clock,
     Epoch,
     History,
+    Plateau,
     RateSchedule,
     require_tensorboard,
     tensorboard_writer,
@@ -35,7 +37,6 @@ from braintumor_kit.training.trainee import Trainee
 class Phase:
     """A phase of training with every value in force."""
 
-    first_epoch: int
     epochs: int
     trainable: str
     learning_rate: float
@@ -81,7 +82,8 @@ def fit(
         WorkError: where the loss is not finite, or a file cannot be written.
     """
     trainee = Trainee(classifier, augmentation, dtype, seed)
-    history = History(folder / "history.csv", train, tell)
+    listeners = [tell, *([tensorboard_writer(folder / "tensorboard")] if callbacks.tensorboard else [])]
+    history = History(folder / "history.csv", train, listeners)
     average = WeightAverage(classifier.model.variables, training.ema) if training.ema else None
     best = BestWeights(classifier.logits, folder / "checkpoints" / "best.weights.h5", training.select, average)
     always = [
@@ -91,10 +93,8 @@ def fit(
         best,
         *([watch] if watch else []),
     ]
-    if callbacks.tensorboard:
-        always.append(tensorboard_writer(folder / "tensorboard"))
     for phase in phases(training):
-        _run_phase(phase, trainee, classifier, train, validation, training, callbacks, always)
+        _run_phase(phase, len(history.epochs), trainee, classifier, train, validation, training, callbacks, always)
     best.restore()
     return Fitted(tuple(history.epochs), best.epoch, best.best)
 
@@ -114,19 +114,15 @@ def check(classifier: Classifier, training: TrainingTable, callbacks: CallbacksT
 def phases(training: TrainingTable) -> list[Phase]:
     """The phases of a training; one of all epochs where the recipe names none."""
     listed = training.phases or (PhaseTable(epochs=training.epochs or 0),)
-    planned, first = [], 0
-    for phase in listed:
-        planned.append(
-            Phase(
-                first,
-                phase.epochs,
-                phase.trainable or training.trainable,
-                phase.learning_rate or training.learning_rate,
-                phase.schedule or training.schedule,
-            )
+    return [
+        Phase(
+            phase.epochs,
+            phase.trainable or training.trainable,
+            phase.learning_rate or training.learning_rate,
+            phase.schedule or training.schedule,
         )
-        first += phase.epochs
-    return planned
+        for phase in listed
+    ]
 
 
 def frozen_layers(classifier: Classifier, trainable: str) -> list[keras.Layer]:
@@ -169,6 +165,7 @@ def make_optimizer(training: TrainingTable, learning_rate: float) -> keras.optim
 
 def _run_phase(
     phase: Phase,
+    first_epoch: int,
     trainee: Trainee,
     classifier: Classifier,
     train: Batches,
@@ -185,22 +182,25 @@ def _run_phase(
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
-    schedule = RateSchedule(phase.schedule, phase.learning_rate, phase.first_epoch, phase.epochs, len(train))
+    schedule = RateSchedule(phase.schedule, phase.learning_rate, first_epoch, phase.epochs, len(train))
     trainee.fit(
         train,
         validation_data=validation,
-        initial_epoch=phase.first_epoch,
-        epochs=phase.first_epoch + phase.epochs,
-        callbacks=[schedule, *always, *_plateau_callbacks(callbacks)],
+        initial_epoch=first_epoch,
+        epochs=first_epoch + phase.epochs,
+        callbacks=[schedule, *always, *_plateau_callbacks(callbacks, first_epoch, phase.schedule)],
         shuffle=False,  # the batches come in their own order; Keras would shuffle them once more
         verbose=0,
     )
 
 
-def _plateau_callbacks(callbacks: CallbacksTable) -> list[keras.callbacks.Callback]:
+def _plateau_callbacks(
+    callbacks: CallbacksTable, first_epoch: int, schedule: ScheduleTable
+) -> list[keras.callbacks.Callback]:
     chosen: list[keras.callbacks.Callback] = []
     if callbacks.reduce_lr_on_plateau:
-        chosen.append(keras.callbacks.ReduceLROnPlateau(**callbacks.reduce_lr_on_plateau.model_dump()))
+        warm = first_epoch + math.ceil(schedule.warmup_epochs)
+        chosen.append(Plateau(warm, **callbacks.reduce_lr_on_plateau.model_dump()))
     if callbacks.early_stopping:
         chosen.append(keras.callbacks.EarlyStopping(**callbacks.early_stopping.model_dump()))
     return chosen

@@ -9,7 +9,11 @@ from braintumor_kit.registry import PluginInfo, Registry
 SECONDS = 60.0
 """A plugin that takes longer to import is called faulty."""
 
-_SCRIPT = """
+_MARK = "btkit-plugin-error:"
+
+_SCRIPT = (
+    f"MARK = {_MARK!r}"
+    + """
 import sys
 from pathlib import Path
 from braintumor_kit.contracts import BtkitError
@@ -17,8 +21,10 @@ from braintumor_kit.registry import Registry
 try:
     Registry(tuple(Path(folder) for folder in sys.argv[3:])).load(sys.argv[1], sys.argv[2])
 except BtkitError as error:
-    sys.exit(str(error))
+    print(f"{MARK}{error}")
+    sys.exit(1)
 """
+)
 
 
 def verify_all(registry: Registry) -> dict[PluginInfo, str | None]:
@@ -43,5 +49,5 @@ def verify(registry: Registry, info: PluginInfo) -> str | None:
         return f"{info} takes longer than {SECONDS:.0f} s to import."
     if done.returncode == 0:
         return None
-    lines = done.stderr.strip().splitlines()
-    return lines[-1] if lines else f"{info} ended the process with status {done.returncode}."
+    _, marked, told = done.stdout.partition(_MARK)
+    return told.strip() if marked else f"{info} ended the process with status {done.returncode}."

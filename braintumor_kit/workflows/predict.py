@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from braintumor_kit.contracts import ImageError, InputError
 from braintumor_kit.contracts.pictures import PICTURE_SUFFIXES, is_junk, read_picture
@@ -16,7 +17,7 @@ from braintumor_kit.data.pixels import prepare
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.model.load import load_model
 from braintumor_kit.recipe.tables import PixelsTable
-from braintumor_kit.runs import Run
+from braintumor_kit.runs import Run, is_run
 
 BATCH = 32
 
@@ -57,28 +58,45 @@ def trained_of(run: Run) -> Trained:
     """
     if not run.model_path.is_file():
         raise InputError(f"run '{run.folder}' has no model.keras: it has not finished.")
-    pixels = PixelsTable.model_validate(run.resolved["pixels"])
-    return Trained(load_model(run.model_path), tuple(run.record["classes"]), pixels)
+    return _with_words_of(run, load_model(run.model_path))
 
 
 def trained_from_file(path: Path) -> Trained:
-    """A `.keras` file: a run's own `model.keras` with all that the run knows, any other with pixels stretched to its
+    """A `.keras` file: beside a run's record with all that the run knows, elsewhere with pixels stretched to its
     input and classes by number.
 
     Raises:
         InputError: where it cannot be loaded or is no picture classifier.
     """
-    if (path.parent / "record.json").is_file():
-        return trained_of(Run(path.parent))
     model = load_model(path)
-    side = model.input_shape[1] or PixelsTable().image_size
+    if (path.parent / "record.json").is_file():
+        return _with_words_of(Run(path.parent), model)
+    _, side, _, channels = model.input_shape
     classes = tuple(f"class_{number}" for number in range(model.output_shape[-1]))
-    return Trained(model, classes, PixelsTable(image_size=side))
+    pixels = {"image_size": side or PixelsTable().image_size, "colour": "rgb" if channels == 3 else "grey"}
+    return Trained(model, classes, _pixels(pixels, path))
+
+
+def _with_words_of(run: Run, model: keras.Model) -> Trained:
+    classes = run.record.get("classes")
+    if not isinstance(classes, list) or len(classes) != model.output_shape[-1]:
+        raise InputError(f"{run.folder / 'record.json'} does not name the model's {model.output_shape[-1]} classes.")
+    pixels = _pixels(run.resolved.get("pixels"), run.folder / "resolved.json")
+    return Trained(model, tuple(str(name) for name in classes), pixels)
+
+
+def _pixels(values: Any, file: Path) -> PixelsTable:
+    try:
+        return PixelsTable.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in ("pixels", *first["loc"]))
+        raise InputError(f"{file}: {place}: {first['msg']}.") from error
 
 
 def predict(trained: Trained, paths: Sequence[Path]) -> Iterator[Prediction | BadImage]:
     """Predictions in the order of the pictures; a `BadImage` in the place of one that cannot be read."""
-    predictor = Predictor(trained.model, BATCH)
+    predictor = Predictor(trained.model)
     for start in range(0, len(paths), BATCH):
         yield from _predict_batch(predictor, trained.pixels, paths[start : start + BATCH])
 
@@ -92,6 +110,8 @@ def pictures_in(arguments: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for argument in arguments:
         path = Path(argument)
+        if is_run(argument):
+            raise InputError(f"'{argument}' is a run; name it first, before the images.")
         if path.is_dir():
             inside = sorted(_below(path))
             if not inside:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from braintumor_kit.contracts import SPLITS, BtkitError
+from braintumor_kit.contracts import SPLITS, BtkitError, InputError
 from braintumor_kit.data.cache import Slices, decoded_slices
 from braintumor_kit.data.dataset import Dataset, Progress, read_dataset
 from braintumor_kit.data.split import Split, make_split, split_digest
@@ -23,7 +23,7 @@ from braintumor_kit.model.precision import PRECISIONS, describe_device, resolve_
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, end_record, new_run, save_recipe, start_record, update_record
+from braintumor_kit.runs import Run, check_name, end_record, new_run, save_recipe, start_record, update_record
 from braintumor_kit.training.batches import Batches, balanced_weights
 from braintumor_kit.training.callbacks import Epoch
 from braintumor_kit.training.fit import Fitted, check, fit, phases
@@ -64,6 +64,7 @@ def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[st
         WorkError: where the work fails on the way; the run folder keeps what was done.
     """
     started = datetime.now(UTC)
+    check_name(runs, name)
     material = gather(recipe, reporter)
     seed_everything(recipe.tables.seed)
     classifier = _build(recipe, material)
@@ -96,6 +97,9 @@ def gather(recipe: Recipe, reporter: Reporter) -> Material:
     split = make_split(dataset.samples, tables.split, tables.seed)
     counts = ", ".join(f"{part} {split.count(part)}" for part in SPLITS if part in split)
     reporter.say(f"{len(dataset.samples)} slices of {len(dataset.classes)} classes: {counts}")
+    alone = sum(sample.group is None for sample in dataset.samples)
+    if tables.split.method == "grouped" and alone:
+        reporter.say(f"{alone} slices have no known patient; each of them counts as one")
     for bad in dataset.bad:
         reporter.say(f"left out: {bad.id}: {bad.reason}")
     if "test" not in split:
@@ -105,12 +109,14 @@ def gather(recipe: Recipe, reporter: Reporter) -> Material:
 
 def _build(recipe: Recipe, material: Material) -> Classifier:
     tables = recipe.tables
-    return build_classifier(
-        recipe.backbone.make(),
-        len(material.dataset.classes),
-        tables.pixels.image_size,
-        tables.training.dropout,
-    )
+    backbone = recipe.backbone.make()
+    with recipe.backbone.info.blamed("building its trunk"):
+        classifier = build_classifier(
+            backbone, len(material.dataset.classes), tables.pixels.image_size, tables.training.dropout
+        )
+    if tables.pixels.colour == "rgb" and classifier.channels != 3:
+        raise InputError(f'[pixels] colour = "rgb", but backbone {recipe.backbone.info.name} takes grey slices.')
+    return classifier
 
 
 @contextmanager
@@ -162,7 +168,7 @@ def _description(recipe: Recipe, material: Material, classifier: Classifier) -> 
         "plugins": {
             plugin.info.kind: {
                 "name": plugin.info.name,
-                "origin": plugin.info.origin,
+                "version": plugin.info.version,
                 "target": plugin.info.target,
             }
             for plugin in (recipe.source, recipe.backbone)

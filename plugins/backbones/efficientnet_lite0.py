@@ -77,7 +77,7 @@ class EfficientNetLite0(Backbone[EfficientNetLite0Options]):
             scale=(1 / 128,),
             offset=(-127 / 128,),
             explain_layer="head_relu",
-            stages=stages | {"head": "head_relu"},
+            stages=stages | {"top": "head_relu"},
             weights=origin,
         )
 

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,10 @@ class Figshare(Source[FigshareOptions]):
             digest.update(content)
         return digest.digest()
 
+    def unreadable(self) -> Mapping[str, str]:
+        _ = self._slices.listing  # finds them as it lists
+        return self._slices.damaged
+
     def notes(self) -> Mapping[str, int]:
         _ = self._slices.listing  # counts as it lists
         return self._slices.ignored
@@ -93,6 +98,7 @@ class _Slices(ABC):
     """One form that the set comes in."""
 
     ignored: Counter[str]
+    damaged: Mapping[str, str] = MappingProxyType({})
 
     @cached_property
     @abstractmethod
@@ -220,6 +226,7 @@ class _MatFiles(_Slices):
 
     def __init__(self, root: Path) -> None:
         self.ignored = Counter()
+        self.damaged: dict[str, str] = {}
         self._places = _find_mats(root, self.ignored)
         if not self._places:
             raise InputError(
@@ -229,7 +236,15 @@ class _MatFiles(_Slices):
 
     @cached_property
     def listing(self) -> tuple[Sample, ...]:
-        return _in_order([self._sample(number) for number in self._places])
+        return _in_order([sample for number in self._places if (sample := self._sample_or_note(number))])
+
+    def _sample_or_note(self, number: str) -> Sample | None:
+        """A damaged file has no label to list it by; it is noted and the others are still listed."""
+        try:
+            return self._sample(number)
+        except ImageError as error:
+            self.damaged[number] = str(error)
+            return None
 
     def _sample(self, number: str) -> Sample:
         with self._open(number) as mat:

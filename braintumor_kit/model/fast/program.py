@@ -9,7 +9,7 @@ import keras
 import torch
 from torch import Tensor
 
-from braintumor_kit.model.fast.lowerings import lower
+from braintumor_kit.model.fast.lowerings import Call, lower
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class Step:
 class Program:
     """Computes what a functional Keras model computes, at torch's speed and on the model's own variables.
 
-    Convolutions run in `dtype` and in channels_last memory, batch normalisation is one fused call, sums and the
-    classifying layer are float32. Batch statistics, gradients and `trainable` behave as Keras' own. Nothing of the
+    Convolutions run in `dtype` and in channels_last memory, batch normalisation is one fused call with float32
+    statistics, and global averages and the classifying layer are float32.
+    Batch statistics, gradients and `trainable` behave as Keras' own. Nothing of the
     model is changed, and weights that are assigned later are seen.
 
     Args:
@@ -69,7 +70,7 @@ class Program:
     def _step(self, node: Any, dtype: torch.dtype) -> Step:
         tensors = node.arguments.keras_tensors
         plain = all(value is None for value in node.arguments.kwargs.values())
-        run = lower(node.operation, dtype) if plain else None
+        run = lower(Call(node.operation, tuple(tensor.shape for tensor in tensors), dtype)) if plain else None
         return Step(
             run or _as_it_is(node),
             tuple(self._number(tensor) for tensor in tensors),
