@@ -39,11 +39,6 @@ class Run:
         """The best model, `model.keras`; absent while training has not finished."""
         return self.folder / "model.keras"
 
-    @property
-    def checkpoints(self) -> Path:
-        """Where what a later resume needs is kept."""
-        return self.folder / "checkpoints"
-
     @cached_property
     def record(self) -> Mapping[str, Any]:
         """The content of `record.json`."""

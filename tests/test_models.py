@@ -73,9 +73,9 @@ def saved(folder: Path, model: keras.Model) -> Path:
 
 
 def test_sequential_and_nested_classifiers_predict(tmp_path: Path, btkit: Callable) -> None:
-    body = keras.Sequential([keras.Input((16, 16, 3)), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()])
-    model = keras.Sequential([keras.Input((16, 16, 3)), body, layers.Dense(3, activation="softmax")])
-    picture = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    body = keras.Sequential([keras.Input((32, 32, 3)), layers.Conv2D(4, 3), layers.GlobalAveragePooling2D()])
+    model = keras.Sequential([keras.Input((32, 32, 3)), body, layers.Dense(3, activation="softmax")])
+    picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "a.png")
     ended = btkit("predict", saved(tmp_path, model), tmp_path / "a.png", "--csv")
     assert ended.status == 0
