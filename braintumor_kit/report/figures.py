@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from braintumor_kit.evaluation.metrics import ECE_BINS, reliability
 from braintumor_kit.report.style import INK, QUIET, SEQUENTIAL, TEST, TRAIN, VALIDATION, bare, figure
 
+FEW = 10
+"""Bins of fewer slices say little; they are drawn hollow."""
+
 ROLES = {"validation": "validation (selected the model)", "test": "test (reported only)", "train": "training"}
 
 
@@ -36,7 +39,10 @@ def learning_curves(path: Path, history: Sequence[Mapping[str, float]], best_epo
         rate.plot(epochs, [row["learning_rate"] for row in history], color=INK, marker=".")
         rate.set_title("Learning rate")
         rate.set_yscale("log")
-        rate.yaxis.set_minor_formatter("")
+        rates = sorted({row["learning_rate"] for row in history})
+        if len(rates) <= 6:  # the few rates themselves say more than powers of ten
+            rate.set_yticks(rates, [f"{value:.2g}" for value in rates])
+            rate.minorticks_off()
         for axes in (loss, accuracy, rate):
             axes.axvline(best_epoch, color=QUIET, linestyle=":", linewidth=1)
             axes.set_xlabel("epoch")
@@ -75,12 +81,14 @@ def reliability_diagram(path: Path, labels: NDArray[np.int64], probabilities: ND
     filled = count > 0
     with figure(path, 4.2, 4.4) as drawn:
         curve, bars = drawn.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-        curve.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="perfect")
-        curve.plot(confidence[filled], correct[filled], color=TEST, marker="o", label=ROLES[part])
+        curve.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1)
+        curve.plot(confidence[filled], correct[filled], color=TEST, linewidth=1)
+        few = filled & (count < FEW)
+        for chosen, face in ((filled & ~few, TEST), (few, "white")):
+            curve.plot(confidence[chosen], correct[chosen], "o", color=TEST, markerfacecolor=face)
         curve.set_ylabel("accuracy")
-        curve.set_title("Reliability")
+        curve.set_title(f"Reliability, {ROLES[part]}\ndashed: perfect; hollow: fewer than {FEW} slices", fontsize=10)
         curve.set_xlim(0, 1.02)
-        curve.legend(loc="lower right")
         bars.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, width=0.9 / ECE_BINS, color=QUIET)
         bars.set_yscale("symlog")
         bars.set_ylabel("slices")
