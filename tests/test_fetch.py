@@ -165,7 +165,11 @@ def test_no_network(publish: Publish, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_silent_network_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download.socket, "create_connection", lambda *_, **__: time.sleep(5))
+    def hang(*_: object, **__: object) -> None:
+        time.sleep(5)
+        raise OSError("nobody there")
+
+    monkeypatch.setattr(download.socket, "create_connection", hang)
     begun = time.monotonic()
     with pytest.raises(download.UnreachableError, match=r"connection to 127\.0\.0\.1 \(no answer within 0\.1 s\)$"):
         download.check_connection("http://127.0.0.1/", seconds=0.1)

@@ -57,7 +57,7 @@ def test_it_runs_without_a_checkout(wheel: Path, tmp_path: Path) -> None:
         str(wheel),
     ]
     subprocess.run(command, check=True)
-    sets = ("source.patients=12", "source.size=48", "pixels.image_size=48", "training.epochs=1")
+    sets = ("source.patients=12", "source.size=64", "pixels.image_size=64", "training.epochs=1")
     script = (
         "import sys\n"
         "sys.meta_path[:] = [finder for finder in sys.meta_path if 'Editable' not in getattr(finder, '__name__', '')]\n"
