@@ -65,10 +65,11 @@ def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[st
     """
     started = datetime.now(UTC)
     check_name(runs, name)
-    material = gather(recipe, reporter)
+    dataset = list_samples(recipe, reporter)
     seed_everything(recipe.tables.seed)
-    classifier = _build(recipe, material)
+    classifier = _build(recipe, dataset)  # before decoding: weights that cannot be had are told at once
     check(classifier, recipe.tables.training, recipe.tables.callbacks)
+    material = gather(recipe, dataset, reporter)
     run = new_run(runs, recipe.path.stem, name, started)
     with (
         log_to(run.folder / "log.txt"),
@@ -83,15 +84,23 @@ def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[st
     return run
 
 
-def gather(recipe: Recipe, reporter: Reporter) -> Material:
-    """Reads the data set, decodes it once and divides it.
+def list_samples(recipe: Recipe, reporter: Reporter) -> Dataset:
+    """Lists and fingerprints the recipe's data set.
+
+    Raises:
+        InputError: where the data are not as the recipe needs them.
+    """
+    with reporter.bar("reading the data set") as progress:
+        return read_dataset(recipe.source, recipe.tables.source.on_bad_image, progress)
+
+
+def gather(recipe: Recipe, dataset: Dataset, reporter: Reporter) -> Material:
+    """Decodes a data set once and divides it.
 
     Raises:
         InputError: where the data are not as the recipe needs them.
     """
     tables = recipe.tables
-    with reporter.bar("reading the data set") as progress:
-        dataset = read_dataset(recipe.source, tables.source.on_bad_image, progress)
     with reporter.bar("decoding") as progress:
         dataset, slices = decoded_slices(dataset, tables.pixels, tables.source.on_bad_image, progress)
     split = make_split(dataset.samples, tables.split, tables.seed)
@@ -107,13 +116,11 @@ def gather(recipe: Recipe, reporter: Reporter) -> Material:
     return Material(dataset, slices, split)
 
 
-def _build(recipe: Recipe, material: Material) -> Classifier:
+def _build(recipe: Recipe, dataset: Dataset) -> Classifier:
     tables = recipe.tables
     backbone = recipe.backbone.make()
     with recipe.backbone.info.blamed("building its trunk"):
-        classifier = build_classifier(
-            backbone, len(material.dataset.classes), tables.pixels.image_size, tables.training.dropout
-        )
+        classifier = build_classifier(backbone, len(dataset.classes), tables.pixels.image_size, tables.training.dropout)
     if tables.pixels.colour == "rgb" and classifier.channels != 3:
         raise InputError(f'[pixels] colour = "rgb", but backbone {recipe.backbone.info.name} takes grey slices.')
     return classifier
