@@ -271,3 +271,14 @@ def test_fetch_shows_progress_and_names_the_folder(
     assert ended.status == 0
     assert ended.out.strip() == str(tmp_path)
     assert "CC BY 4.0" in ended.err
+
+
+def test_a_plugin_that_fails_on_a_picture_is_blamed_by_info_too(tmp_path: Path, btkit: Callable) -> None:
+    (tmp_path / "sources").mkdir()
+    text = SOURCE.format(classes="('a', 'b')", samples="Sample('1', 'a'), Sample('2', 'b')")
+    text = text.replace("raise NotImplementedError", "return {}['x']")
+    text += "\n    def fingerprint(self, sample):\n        return b''\n"
+    (tmp_path / "sources" / "odd.py").write_text(text)
+    ended = btkit("data", "info", "--source", "odd", "--plugins", tmp_path)
+    assert ended.status == 2
+    assert "failed while reading '1': KeyError: 'x'" in ended.err

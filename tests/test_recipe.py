@@ -261,3 +261,10 @@ def test_a_name_is_a_path_only_if_it_looks_like_one(tmp_path: Path, monkeypatch:
 def test_an_endless_name_is_no_file() -> None:
     with pytest.raises(InputError, match="there is no recipe file"):
         find_recipe("x" * 100_000)
+
+
+def test_a_fault_of_the_common_schedule_is_told_once_for_all_phases(tmp_path: Path) -> None:
+    phases = "training.phases=[{epochs=2}, {epochs=3}]"
+    assert problems(tmp_path, GOOD, phases, "training.schedule.factor=0.5") == [
+        '--set: [training.schedule] factor: goes with name = "step", not with "constant".'
+    ]

@@ -53,17 +53,24 @@ def _training(training: TrainingTable) -> Iterator[tuple[Path_, str]]:
             ("training", "epochs"),
             "stands beside phases, which have epochs of their own; set training.phases.0.epochs and so on instead.",
         )
-    yield from _schedule(("training", "schedule"), training.schedule, None if training.phases else training.epochs)
+    yield from _schedule(("training", "schedule"), training.schedule)
+    if training.epochs is not None:
+        yield from _warmup(("training", "schedule"), training.schedule, training.epochs)
     for index, phase in enumerate(training.phases):
-        schedule = phase.schedule or training.schedule
-        yield from _schedule(("training", "phases", index, "schedule"), schedule, phase.epochs)
+        place = ("training", "phases", index, "schedule")
+        if phase.schedule is not None:
+            yield from _schedule(place, phase.schedule)
+        yield from _warmup(place, phase.schedule or training.schedule, phase.epochs)
 
 
-def _schedule(place: Path_, schedule: ScheduleTable, epochs: int | None) -> Iterator[tuple[Path_, str]]:
+def _schedule(place: Path_, schedule: ScheduleTable) -> Iterator[tuple[Path_, str]]:
     yield from _without_effect(place, schedule, "name", SCHEDULE_KEYS)
     if schedule.name == "one_cycle" and schedule.warmup_epochs:
         yield (*place, "warmup_epochs"), "goes with the other schedules; one_cycle rises by itself."
-    if epochs is not None and schedule.warmup_epochs >= epochs:
+
+
+def _warmup(place: Path_, schedule: ScheduleTable, epochs: int) -> Iterator[tuple[Path_, str]]:
+    if schedule.warmup_epochs >= epochs:
         yield (
             (*place, "warmup_epochs"),
             f"warms up for {schedule.warmup_epochs:g} epochs, and training has {epochs}.",

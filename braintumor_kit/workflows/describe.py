@@ -98,7 +98,8 @@ def describe(plugin: ChosenPlugin, reporter: Reporter) -> Description:
     bad = list(dataset.bad)
     with reporter.bar("looking at every picture") as progress:
         for number, sample in enumerate(dataset.samples, start=1):
-            _count(source, sample, sizes, modes, bad)
+            with plugin.info.blamed(f"reading '{sample.id}'"):
+                _count(source, sample, sizes, modes, bad)
             progress(number, len(dataset.samples))
     return Description(
         plugin.info.name, dataset, _commonest(sizes), dict(modes.most_common()), tuple(bad), dataset.notes
