@@ -30,3 +30,8 @@ class WorkError(BtkitError):
     and how to go on."""
 
     exit_status = 3
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out. torch's own error for a device is no MemoryError, and torch may not be imported here."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

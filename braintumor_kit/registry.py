@@ -5,7 +5,6 @@ Plugins come from two places: entry points of installed distributions (groups `b
 is searched unasked, a plugin that is broken harms only what names it, and no plugin replaces another silently.
 """
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -33,6 +32,8 @@ from braintumor_kit.contracts import (
     PluginOptions,
     Source,
 )
+from braintumor_kit.errors import is_out_of_memory
+from braintumor_kit.spelling import nearest
 
 CONTRACTS: Mapping[str, type[Plugin[Any]]] = {"source": Source, "backbone": Backbone, "explainer": Explainer}
 KINDS = tuple(CONTRACTS)
@@ -72,10 +73,10 @@ class PluginInfo:
         """
         try:
             yield
-        except (BtkitError, MemoryError):
+        except BtkitError:
             raise
         except Exception as error:
-            if type(error).__name__ == "OutOfMemoryError":  # torch's, which is no MemoryError
+            if is_out_of_memory(error):
                 raise
             raise PluginError(f"{self} failed while {doing}: {type(error).__name__}: {error}") from error
 
@@ -154,8 +155,8 @@ def _existing(folder: Path) -> Path:
 
 
 def _missing(kind: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    near = nearest(name, known)
+    hint = f"did you mean '{near}'? " if near else ""
     return f"there is no {kind} plugin named '{name}'; {hint}Known: {', '.join(known) or 'none'}."
 
 

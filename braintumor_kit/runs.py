@@ -24,7 +24,7 @@ PACKAGES = (
 """Packages that can change a result; their versions are recorded."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Run:
     """A run folder.
 
@@ -105,7 +105,7 @@ def _newest(runs: Path) -> Run:
     dated = [(started, run.folder.name, run) for run in finished if (started := _started(run))]
     if not dated:
         raise InputError(f"no finished run under '{runs}'; name one, or make one with `btkit run RECIPE`.")
-    return max(dated)[2]
+    return max(dated, key=lambda item: item[:2])[2]
 
 
 def _started(run: Run) -> str | None:

@@ -13,18 +13,19 @@ PACKAGE = ROOT / "braintumor_kit"
 
 MAY_IMPORT = {
     "errors": set(),
+    "spelling": set(),
     "files": {"errors"},
     "backend": {"errors"},
     "contracts": {"errors"},
-    "registry": {"backend", "contracts", "errors"},
-    "recipe": {"contracts", "errors", "registry"},
+    "registry": {"backend", "contracts", "errors", "spelling"},
+    "recipe": {"contracts", "errors", "registry", "spelling"},
     "progress": {"errors"},
     "runs": {"errors", "files"},
     "data": {"contracts", "errors", "files", "recipe", "registry"},
     "phantom": {"contracts", "errors"},
     "model": {"backend", "contracts", "data", "errors"},
     "evaluation": {"errors"},
-    "training": {"backend", "contracts", "data", "errors", "files", "model", "recipe"},
+    "training": {"backend", "contracts", "data", "errors", "files", "model", "recipe", "spelling"},
     "report": {"evaluation", "files"},
     "workflows": {
         "backend", "contracts", "data", "errors", "evaluation", "files", "model", "progress", "recipe", "registry",

@@ -9,7 +9,6 @@ from braintumor_kit.commands.common import json_option, print_json, print_table
 @json_option
 def doctor(as_json: bool) -> None:
     """Versions, device, precision, what is missing and how to get it."""
-
     from braintumor_kit.workflows.doctor import examine
 
     report = examine()

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from braintumor_kit import __version__
-from braintumor_kit.errors import BtkitError, WorkError
+from braintumor_kit.errors import BtkitError, WorkError, is_out_of_memory
 
 COMMANDS = {
     "run": ("braintumor_kit.commands.run:run", "Train and evaluate as a recipe says; leaves a run folder."),
@@ -129,7 +129,7 @@ def run_command_line(arguments: list[str]) -> int:
         _leave_closed_pipe()
         return 0
     except Exception as error:
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        if is_out_of_memory(error):
             return _say(f"btkit: {OUT_OF_MEMORY}", WorkError.exit_status)
         return _say(_fault(error, debug), INTERNAL_FAULT)
     return status if isinstance(status, int) else 0

@@ -51,7 +51,6 @@ def _print_list(rows: list[dict[str, Any]], verify: bool) -> None:
 @click.pass_context
 def show(ctx: click.Context, kind: str, name: str, as_json: bool) -> None:
     """Show what plugin NAME does, where it comes from, and its options."""
-
     known = registry(ctx)
     info, cls = known.find(kind, name), known.load(kind, name)
     schema = cls.Options.model_json_schema()

@@ -18,7 +18,6 @@ from braintumor_kit.commands.common import json_option, print_json, print_table,
 def predict(arguments: tuple[str, ...], runs: Path, as_csv: bool, as_json: bool) -> None:
     """Class probabilities for IMAGE files or folders, from RUN (a run folder or a .keras file; the newest run where
     it is left out)."""
-
     from braintumor_kit.data.dataset import BadImage
     from braintumor_kit.errors import InputError
     from braintumor_kit.workflows import predict as workflow

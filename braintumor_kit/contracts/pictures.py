@@ -10,8 +10,10 @@ Pillow decodes; what comes out is what `Source.image` returns, whatever the file
 import os
 import struct
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,6 +85,20 @@ def printable(name: str | os.PathLike[str]) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """A file of a data set, to read its bytes.
+
+    Raises:
+        ImageError: where it cannot be opened or read.
+    """
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise ImageError(f"{printable(path)} cannot be opened: {error.strerror or error}") from error
+
+
 def read_picture(file: Path | BinaryIO) -> NDArray[Any]:
     """Reads a picture of any format and mode, upright as its EXIF orientation says; an animation's first.
 
@@ -102,11 +118,8 @@ def read_picture(file: Path | BinaryIO) -> NDArray[Any]:
     name = printable(file)
     if not file.is_file():  # a named pipe would be waited for, for ever
         raise ImageError(f"{name} {'is not a file' if file.exists() else 'does not exist'}")
-    try:
-        with file.open("rb") as opened:
-            return _read(opened, name)
-    except OSError as error:
-        raise ImageError(f"{name} cannot be opened: {error.strerror or error}") from error
+    with opened(file) as content:
+        return _read(content, name)
 
 
 def _read(file: BinaryIO, name: str) -> NDArray[Any]:

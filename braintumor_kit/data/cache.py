@@ -22,7 +22,7 @@ from platformdirs import user_cache_path
 from braintumor_kit.contracts import ImageError, Sample, WorkError
 from braintumor_kit.data.dataset import BadImage, Dataset, Progress, leave_out, quiet
 from braintumor_kit.data.pixels import prepare
-from braintumor_kit.files import write_json
+from braintumor_kit.files import reason_of, write_json
 from braintumor_kit.recipe.load import ChosenPlugin
 from braintumor_kit.recipe.tables import PixelsTable
 
@@ -102,7 +102,7 @@ def _build(dataset: Dataset, pixels: PixelsTable, folder: Path, progress: Progre
     except OSError as error:
         if not (folder / "slices.npy").is_file():  # another run may have finished the same cache first
             raise WorkError(
-                f"the cache of decoded slices in {folder.parent} cannot be written: {error.strerror or error}. "
+                f"the cache of decoded slices in {folder.parent} cannot be written: {reason_of(error)}. "
                 f"Make room or set {ENVIRONMENT} to another folder."
             ) from error
     finally:
@@ -111,9 +111,7 @@ def _build(dataset: Dataset, pixels: PixelsTable, folder: Path, progress: Progre
 
 def _write(dataset: Dataset, pixels: PixelsTable, path: Path, progress: Progress) -> list[BadImage]:
     samples = dataset.samples
-    channels = 3 if pixels.colour == "rgb" else 1
-    shape = (len(samples), pixels.image_size, pixels.image_size, channels)
-    slices = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    slices = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(samples), *pixels.shape))
     _reserve(path)
     bad, done = [], 0
     for rows, failures in _decoded(dataset.plugin, samples, pixels):
@@ -153,8 +151,7 @@ def _decoded(plugin: ChosenPlugin, samples: tuple[Sample, ...], pixels: PixelsTa
 def _decode(plugin: ChosenPlugin, samples: tuple[Sample, ...], pixels: PixelsTable) -> Decoded:
     """Slices of one chunk; an unreadable picture leaves a black row and a reason under its place in the chunk."""
     source = plugin.make()
-    channels = 3 if pixels.colour == "rgb" else 1
-    rows = np.zeros((len(samples), pixels.image_size, pixels.image_size, channels), np.uint8)
+    rows = np.zeros((len(samples), *pixels.shape), np.uint8)
     failures = []
     for place, sample in enumerate(samples):
         try:

@@ -24,17 +24,19 @@ class Predictor:
 
     Args:
         model: pictures (N, H, W, C) in 0..255 to probabilities (N, classes).
-        batch_size: slices at once; None takes what the device is fastest with.
+
+    Attributes:
+        batch_size: slices that the device is fastest with at once.
     """
 
-    def __init__(self, model: keras.Model, batch_size: int | None = None) -> None:
+    def __init__(self, model: keras.Model) -> None:
         try:
             self._run: Callable[[Tensor], Tensor] = Program(model, torch.float32)
         except ValueError:  # a form that the fast path does not take, which Keras itself does
             self._run = lambda pictures: model(pictures, training=False)
         self._device = torch.device(keras_device())
         self._channels = int(model.input_shape[-1])
-        self._batch_size = batch_size or (ON_GPU if self._device.type == "cuda" else ON_CPU)
+        self.batch_size = ON_GPU if self._device.type == "cuda" else ON_CPU
 
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities (N, classes) of prepared pictures, uint8 (N, S, S, 1 or C)."""
@@ -46,7 +48,7 @@ class Predictor:
     def over(self, slices: Slices, progress: Progress = quiet) -> NDArray[np.float32]:
         """Probabilities of every slice, (len(slices), classes)."""
         parts = []
-        for places in _batches(len(slices), self._batch_size):
+        for places in _batches(len(slices), self.batch_size):
             parts.append(self(slices[places]))
             progress(int(places[-1]) + 1, len(slices))
         return np.concatenate(parts)

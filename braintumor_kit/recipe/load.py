@@ -36,10 +36,10 @@ class ChosenPlugin:
     def digest(self) -> str:
         """SHA-256 of which plugin it is and of every option but where files lie: what its pixels can depend on
         beside the files' content."""
-        content = Path(self.info.target).read_bytes() if self.info.origin == "file" else self.info.target.encode()
+        identity = self.info.version if self.info.origin == "file" else self.info.target
         fields = self.cls.Options.model_fields
         paths = {name for name, field in fields.items() if Path in types_within(field.annotation)}
-        return hashlib.sha256(content + self.options.model_dump_json(exclude=paths).encode()).hexdigest()
+        return hashlib.sha256(f"{identity}{self.options.model_dump_json(exclude=paths)}".encode()).hexdigest()
 
     def __reduce__(self) -> tuple[Callable[..., "ChosenPlugin"], tuple[Any, ...]]:
         """Sent to another process as names and plain values: the plugin is imported anew there."""

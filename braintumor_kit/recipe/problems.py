@@ -1,11 +1,11 @@
 """Faults of a recipe, collected and shown together, each with file, table, key and the nearest valid spelling."""
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from braintumor_kit.contracts import InputError
+from braintumor_kit.spelling import nearest
 
 Path_ = tuple[str | int, ...]
 """Where a value stands: ("training", "phases", 0, "epochs")."""
@@ -45,10 +45,10 @@ def dotted(path: Iterable[str | int]) -> str:
     return ".".join(str(part) for part in path)
 
 
-def nearest(word: object, known: Iterable[str]) -> str:
+def _hint(word: object, known: Iterable[str]) -> str:
     """ " did you mean 'x'?" for the known word nearest to `word`, or nothing."""
-    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f" did you mean '{near[0]}'?" if near else ""
+    near = nearest(word, known)
+    return f" did you mean '{near}'?" if near else ""
 
 
 def explain(error: Mapping[str, Any], known: Iterable[str]) -> str:
@@ -56,7 +56,7 @@ def explain(error: Mapping[str, Any], known: Iterable[str]) -> str:
     match error["type"]:
         case "extra_forbidden":
             known = sorted(known)
-            return f"unknown key;{nearest(error['loc'][-1], known) or ' known: ' + ', '.join(known) + '.'}"
+            return f"unknown key;{_hint(error['loc'][-1], known) or ' known: ' + ', '.join(known) + '.'}"
         case "missing":
             return "is missing and has no default."
         case "literal_error":
@@ -67,7 +67,7 @@ def explain(error: Mapping[str, Any], known: Iterable[str]) -> str:
 
 
 def _near_literal(value: object, expected: str) -> str:
-    hint = nearest(value, expected.replace(" or ", ", ").replace("'", "").split(", "))
+    hint = _hint(value, expected.replace(" or ", ", ").replace("'", "").split(", "))
     return hint or " choose one of them."
 
 

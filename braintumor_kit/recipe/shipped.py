@@ -1,10 +1,10 @@
 """Recipes that ship with btkit, found by name where no file of that name is at hand."""
 
-import difflib
 from importlib.resources import files
 from pathlib import Path
 
 from braintumor_kit.contracts import InputError
+from braintumor_kit.spelling import nearest
 
 MAX_NAME = 4096
 """Longer names are no files: the system refuses even to look for them."""
@@ -29,6 +29,6 @@ def find_recipe(name: str) -> Path:
     shipped = shipped_recipes()
     if path.parent.as_posix() in (".", "recipes") and path.suffix in ("", ".toml") and path.stem in shipped:
         return shipped[path.stem]
-    near = difflib.get_close_matches(path.stem, shipped, n=1)
-    hint = f"did you mean the shipped recipe '{near[0]}'?" if near else f"Shipped recipes: {', '.join(shipped)}."
+    near = nearest(path.stem, shipped)
+    hint = f"did you mean the shipped recipe '{near}'?" if near else f"Shipped recipes: {', '.join(shipped)}."
     raise InputError(f"there is no recipe file '{name}'; {hint}")

@@ -68,6 +68,11 @@ class PixelsTable(Table):
         "collection was exposed.",
     )
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a prepared slice, (S, S, C)."""
+        return self.image_size, self.image_size, 3 if self.colour == "rgb" else 1
+
 
 class SplitTable(Table):
     """How train, validation and test are made. Validation selects the model; test is only reported."""

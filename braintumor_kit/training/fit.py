@@ -1,6 +1,5 @@
 """Fitting a classifier as a recipe's [training] and [callbacks] say."""
 
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from braintumor_kit.recipe.tables import (
     ScheduleTable,
     TrainingTable,
 )
+from braintumor_kit.spelling import nearest
 from braintumor_kit.training.average import WeightAverage
 from braintumor_kit.training.batches import Batches
 from braintumor_kit.training.callbacks import (
@@ -138,8 +138,8 @@ def frozen_layers(classifier: Classifier, trainable: str) -> list[keras.Layer]:
     names = list(classifier.stages)
     if trainable not in names:
         known = ["all", "head", *names]
-        near = difflib.get_close_matches(trainable, known, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else "."
+        near = nearest(trainable, known)
+        hint = f"; did you mean '{near}'?" if near else "."
         raise InputError(f"trainable = '{trainable}' is none of {', '.join(known)}{hint}")
     place = names.index(trainable)
     if place == 0:

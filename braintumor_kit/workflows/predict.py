@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from braintumor_kit.contracts import ImageError, InputError
-from braintumor_kit.contracts.pictures import PICTURE_SUFFIXES, is_junk, read_picture
+from braintumor_kit.contracts.pictures import PICTURE_SUFFIXES, has_suffix, is_junk, read_picture
 from braintumor_kit.data.dataset import BadImage
 from braintumor_kit.data.pixels import prepare
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.model.load import load_model
 from braintumor_kit.recipe.tables import PixelsTable
 from braintumor_kit.runs import Run, is_run
-
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -97,8 +95,8 @@ def _pixels(values: Any, file: Path) -> PixelsTable:
 def predict(trained: Trained, paths: Sequence[Path]) -> Iterator[Prediction | BadImage]:
     """Predictions in the order of the pictures; a `BadImage` in the place of one that cannot be read."""
     predictor = Predictor(trained.model)
-    for start in range(0, len(paths), BATCH):
-        yield from _predict_batch(predictor, trained.pixels, paths[start : start + BATCH])
+    for start in range(0, len(paths), predictor.batch_size):
+        yield from _predict_batch(predictor, trained.pixels, paths[start : start + predictor.batch_size])
 
 
 def pictures_in(arguments: Sequence[str]) -> list[Path]:
@@ -140,7 +138,7 @@ def as_json(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
 def _below(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         inside = path.relative_to(folder).parts
-        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file() and not any(is_junk(part) for part in inside):
+        if has_suffix(path.name, PICTURE_SUFFIXES) and path.is_file() and not any(is_junk(part) for part in inside):
             yield path
 
 

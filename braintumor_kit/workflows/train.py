@@ -73,8 +73,7 @@ def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[st
     run = new_run(runs, recipe.path.stem, name, started)
     with (
         log_to(run.folder / "log.txt"),
-        _told_when_interrupted(run, reporter),
-        _recorded(run, recipe, text, material, classifier, argv, started),
+        _recorded(run, recipe, text, material, classifier, argv, started, reporter),
     ):
         reporter.say(f"run {run.folder}")
         fitted = _fit(recipe, material, classifier, run, reporter)
@@ -135,6 +134,7 @@ def _recorded(
     classifier: Classifier,
     argv: list[str],
     started: datetime,
+    reporter: Reporter,
 ) -> Iterator[None]:
     """Writes what is known at the start, and at the end how it went."""
     save_recipe(run, text, recipe.resolved())
@@ -143,20 +143,14 @@ def _recorded(
     start_record(run, argv, recipe.tables.seed, started, extra)
     try:
         yield
-    except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        _try_to_record_end(run, status, f"{type(error).__name__}: {error}")
-        raise
-    end_record(run, "finished")
-
-
-@contextmanager
-def _told_when_interrupted(run: Run, reporter: Reporter) -> Iterator[None]:
-    try:
-        yield
     except KeyboardInterrupt:
+        _try_to_record_end(run, "interrupted", "KeyboardInterrupt")
         reporter.say(f"interrupted; {run.folder} keeps history.csv and the best weights of the epochs that were done")
         raise
+    except BaseException as error:
+        _try_to_record_end(run, "failed", f"{type(error).__name__}: {error}")
+        raise
+    end_record(run, "finished")
 
 
 def _try_to_record_end(run: Run, status: str, reason: str) -> None:

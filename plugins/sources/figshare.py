@@ -24,7 +24,7 @@ from braintumor_kit.contracts.classes import canonical_class
 from braintumor_kit.contracts.folders import Folder, list_folder
 from braintumor_kit.contracts.matlab import MatFile, open_mat
 from braintumor_kit.contracts.options import PluginOptions
-from braintumor_kit.contracts.pictures import printable, read_picture
+from braintumor_kit.contracts.pictures import opened, printable, read_picture
 from braintumor_kit.contracts.sources import Sample, Source
 from braintumor_kit.errors import ImageError, InputError
 
@@ -197,10 +197,8 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, 
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{printable(path)} cannot be opened: {error.strerror or error}") from error
+    with opened(path) as file:
+        return file.read()
 
 
 # The publisher's .mat files

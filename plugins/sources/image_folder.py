@@ -14,9 +14,9 @@ from pydantic import Field
 from braintumor_kit.contracts.classes import canonical_class, canonical_split, is_known_class
 from braintumor_kit.contracts.folders import Folder, list_folder
 from braintumor_kit.contracts.options import PluginOptions
-from braintumor_kit.contracts.pictures import printable, read_picture
+from braintumor_kit.contracts.pictures import opened, printable, read_picture
 from braintumor_kit.contracts.sources import Sample, Source
-from braintumor_kit.errors import ImageError, InputError
+from braintumor_kit.errors import InputError
 
 DESCENT = 2
 """How many folders down the data set may begin, as in `archive/classification_task/train/glioma`."""
@@ -61,12 +61,8 @@ class ImageFolder(Source[ImageFolderOptions]):
 
     def fingerprint(self, sample: Sample) -> bytes:
         """SHA-256 of the file's bytes."""
-        path = self.options.root / sample.id
-        try:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").digest()
-        except OSError as error:
-            raise ImageError(f"{printable(path)} cannot be opened: {error.strerror or error}") from error
+        with opened(self.options.root / sample.id) as file:
+            return hashlib.file_digest(file, "sha256").digest()
 
     def notes(self) -> Mapping[str, int]:
         return self._contents.ignored
