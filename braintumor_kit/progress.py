@@ -36,17 +36,35 @@ class Reporter:
     @contextmanager
     def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """A bar; what it yields is called with (done, total)."""
+        with self.bars(title) as (update,):
+            yield update
+
+    @contextmanager
+    def bars(self, *titles: str) -> Iterator[list[Callable[[int, int], None]]]:
+        """Several bars below each other; each shows itself when it is first called."""
         if self._console is None:
-            yield lambda done, total: None
+            yield [lambda done, total: None] * len(titles)
         elif self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             with Bar(
                 *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True
             ) as bar:
-                task = bar.add_task(title, total=None)
-                yield lambda done, total: bar.update(task, completed=done, total=total)
+                yield [_task(bar, title) for title in titles]
         else:
-            yield _every(QUIET_SECONDS, lambda done, total: self.say(f"{title}: {done} of {total}"))
+            yield [self._lines(title) for title in titles]
+
+    def _lines(self, title: str) -> Callable[[int, int], None]:
+        return _every(QUIET_SECONDS, lambda done, total: self.say(f"{title}: {done} of {total}"))
+
+
+def _task(bar: Bar, title: str) -> Callable[[int, int], None]:
+    task = bar.add_task(title, total=None, start=False, visible=False)
+
+    def update(done: int, total: int) -> None:
+        bar.start_task(task)
+        bar.update(task, completed=done, total=total, visible=True)
+
+    return update
 
 
 def _every(seconds: float, tell: Callable[[int, int], None]) -> Callable[[int, int], None]:

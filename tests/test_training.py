@@ -16,10 +16,12 @@ from braintumor_kit.model.build import Classifier, build_classifier
 from braintumor_kit.recipe.tables import AugmentTable, CallbacksTable, ScheduleTable, TrainingTable
 from braintumor_kit.training.augment import affine_matrices, augment
 from braintumor_kit.training.average import WeightAverage
-from braintumor_kit.training.batches import Batches, balanced_weights
-from braintumor_kit.training.fit import Fitted, fit, frozen_layers, make_optimizer, phases
+from braintumor_kit.training.batches import Batches, Labels, balanced_weights
+from braintumor_kit.training.fit import Fitted, Task, Watch, fit, frozen_layers, phases
+from braintumor_kit.training.optimizers import make_optimizer
 from braintumor_kit.training.randomness import epoch_order, seed_everything
 from braintumor_kit.training.schedules import rate_factor
+from braintumor_kit.training.store import store_of
 
 
 class Small(Backbone[NoOptions]):
@@ -58,12 +60,15 @@ def trained(
 ) -> tuple[Classifier, Fitted]:
     network, (slices, labels) = classifier(seed), material()
     training = TrainingTable.model_validate({"epochs": 3, "batch_size": 8, "learning_rate": 1e-2, **values})
-    train = Batches(slices, labels, np.arange(32), 2, 8, shuffle_seed=seed)
-    validation = Batches(slices, labels, np.arange(32, 48), 2, 8)
+    train = batches(slices, labels, np.arange(32), 8, seed)
+    validation = batches(slices, labels, np.arange(32, 48), 8)
     augmentation = AugmentTable(flip_horizontal=True, rotate=5, noise=0.02)
-    done = fit(network, train, validation, training, augmentation, callbacks or CallbacksTable(), torch.float32, seed,
-               folder, lambda row: None)  # fmt: skip
-    return network, done
+    task = Task(train, validation, training, augmentation, callbacks or CallbacksTable(), torch.float32, seed)
+    return network, fit(network, task, folder, Watch(lambda row: None))
+
+
+def batches(slices: Slices, labels: np.ndarray, places: np.ndarray, size: int, seed: int | None = None) -> Batches:
+    return Batches([store_of(slices, places, torch.device("cpu"))], Labels(labels[places], 2), size, seed)
 
 
 def weights(network: Classifier) -> list[np.ndarray]:
@@ -203,11 +208,11 @@ def test_weight_decay_spares_biases_and_normalisation() -> None:
 
 def test_batches_visit_every_sample_once_an_epoch_in_an_order_of_its_own() -> None:
     slices, labels = material(10)
-    batches = Batches(slices, labels, np.arange(2, 9), 2, 3, shuffle_seed=4)
+    some = batches(slices, labels, np.arange(2, 9), 3, seed=4)
     seen = []
     for epoch in (0, 1):
-        batches.epoch = epoch
-        parts = [batches[step] for step in range(len(batches))]
+        some.epoch = epoch
+        parts = [some[step] for step in range(len(some))]
         assert [len(part[0]) for part in parts] == [3, 3, 1]
         seen.append(torch.cat([part[0] for part in parts]).numpy())
     for pictures in seen:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from braintumor_kit.data.cache import Slices
 from braintumor_kit.data.dataset import Progress, quiet
+from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.fast import Program
 from braintumor_kit.model.precision import keras_device
 
@@ -31,7 +32,7 @@ class Predictor:
 
     def __init__(self, model: keras.Model) -> None:
         try:
-            self._run: Callable[[Tensor], Tensor] = Program(model, torch.float32)
+            self._run: Callable[[Tensor], Tensor] = Program(model, torch.float32, frozen=True)
         except ValueError:  # a form that the fast path does not take, which Keras itself does
             self._run = lambda pictures: model(pictures, training=False)
         self._device = torch.device(keras_device())
@@ -48,9 +49,10 @@ class Predictor:
     def over(self, slices: Slices, progress: Progress = quiet) -> NDArray[np.float32]:
         """Probabilities of every slice, (len(slices), classes)."""
         parts = []
-        for places in _batches(len(slices), self.batch_size):
-            parts.append(self(slices[places]))
-            progress(int(places[-1]) + 1, len(slices))
+        with kept_memory():
+            for places in _batches(len(slices), self.batch_size):
+                parts.append(self(slices[places]))
+                progress(int(places[-1]) + 1, len(slices))
         return np.concatenate(parts)
 
 

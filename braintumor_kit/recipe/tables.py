@@ -175,6 +175,14 @@ class TrainingTable(Table):
         "all",
         description='What is trained: "all", "head", or a stage of the backbone and all that follows it.',
     )
+    feature_views: int = Field(
+        4,
+        ge=0,
+        le=1000,
+        description="What comes before the first trained layer is computed once for that many augmented views of each "
+        "slice, which the epochs of the phase go through in turn (one view where nothing is augmented); 0 computes it "
+        "in every step.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Of convolutions in training; auto is bfloat16 where the device computes it natively.",

@@ -24,6 +24,17 @@ def augment(pictures: Tensor, settings: AugmentTable, generator: torch.Generator
     return changed if changed is pictures else changed.clamp_(0, 255)
 
 
+def prepared(
+    slices: Tensor, channels: int, settings: AugmentTable | None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Pictures as a network takes them, float32 (N, S, S, channels), of uint8 slices (N, S, S, 1 or channels);
+    augmented where there are settings and a generator to draw from."""
+    pictures = slices.float()
+    if settings is not None and generator is not None:
+        pictures = augment(pictures.permute(0, 3, 1, 2), settings, generator).permute(0, 2, 3, 1)
+    return pictures.expand(-1, -1, -1, channels)
+
+
 def affine_matrices(count: int, settings: AugmentTable, generator: torch.Generator) -> Tensor:
     """For each picture the 2 x 3 matrix from output to input coordinates, both in -1..1 as `affine_grid` has them:
     mirror, scale and rotate about the centre, then shift."""

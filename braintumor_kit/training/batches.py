@@ -1,7 +1,8 @@
-"""Batches of prepared slices for Keras' fit, in an order that follows from (seed, epoch)."""
+"""Batches for Keras' fit, in an order that follows from (seed, epoch)."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -9,64 +10,81 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from braintumor_kit.data.cache import Slices
 from braintumor_kit.training.randomness import epoch_order
+from braintumor_kit.training.store import Store
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is to be learned of the samples of one split.
+
+    Attributes:
+        numbers: class of each sample, (n,).
+        classes: how many there are.
+        weights: of each class in the loss; None weighs all alike.
+    """
+
+    numbers: NDArray[np.int64]
+    classes: int
+    weights: Sequence[float] | None = None
 
 
 class Batches(keras.utils.PyDataset):
-    """Slices and one-hot labels of one split, batch by batch.
+    """Rows of a store and one-hot labels of one split, batch by batch.
+
+    Nothing in here is done sample by sample, and on a GPU nothing is copied or waited for where the store lies there.
 
     Args:
-        slices: the prepared slices of the whole data set.
-        labels: class number of each sample of the data set, (N,).
-        places: which samples belong to this split.
+        stores: the split's samples; with several, views of the same samples, of which epoch e takes number e modulo
+            their count.
+        labels: of the same samples.
         shuffle_seed: with a seed, each epoch visits them in its own order; None keeps the order.
-        class_weights: weight of each class in the loss; None weighs all alike.
 
     Attributes:
-        epoch: the epoch whose order is in force, set before it begins.
+        epoch: the epoch whose order and view are in force, set before it begins.
     """
 
     def __init__(
-        self,
-        slices: Slices,
-        labels: NDArray[np.int64],
-        places: NDArray[np.int64],
-        classes: int,
-        batch_size: int,
-        shuffle_seed: int | None = None,
-        class_weights: Sequence[float] | None = None,
+        self, stores: Sequence[Store], labels: Labels, batch_size: int, shuffle_seed: int | None = None
     ) -> None:
         super().__init__()
-        self._slices, self._labels, self._places = slices, labels, places
-        self._classes, self._batch_size, self._seed = classes, batch_size, shuffle_seed
-        self._weights = None if class_weights is None else np.asarray(class_weights, np.float32)
+        self.stores, self.labels = tuple(stores), labels
+        self.batch_size, self._seed = batch_size, shuffle_seed
+        self._index_device, self._device = stores[0].index_device, stores[0].device
+        self._one_hot = torch.from_numpy(np.eye(labels.classes, dtype=np.float32)[labels.numbers]).to(
+            self._index_device
+        )
+        self._weights = None
+        if labels.weights is not None:
+            of_samples = np.asarray(labels.weights, np.float32)[labels.numbers]
+            self._weights = torch.from_numpy(of_samples).to(self._index_device)
         self.epoch = 0
-        self._ordered: tuple[int, NDArray[np.int64]] = (-1, places)
+        self._ordered: tuple[int | None, Tensor] = (None, torch.arange(self.samples, device=self._index_device))
+
+    def over(self, stores: Sequence[Store]) -> "Batches":
+        """The same samples in the same order, with other inputs, such as features."""
+        return Batches(stores, self.labels, self.batch_size, self._seed)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._places) / self._batch_size)
+        return math.ceil(self.samples / self.batch_size)
 
     @property
     def samples(self) -> int:
-        """Slices an epoch."""
-        return len(self._places)
+        """Samples an epoch."""
+        return len(self.labels.numbers)
 
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:
-        """uint8 slices (n, S, S, C), one-hot labels (n, classes) and, with class weights, weights (n,)."""
-        places = self._order()[step * self._batch_size : (step + 1) * self._batch_size]
-        labels = self._labels[places]
-        batch = (
-            torch.from_numpy(self._slices[places]),
-            torch.from_numpy(np.eye(self._classes, dtype=np.float32)[labels]),
-        )
-        return batch if self._weights is None else (*batch, torch.from_numpy(self._weights[labels]))
+        """Inputs (n, ...), such as uint8 slices (n, S, S, C); one-hot labels (n, classes); with class weights,
+        weights (n,)."""
+        rows = self._order()[step * self.batch_size : (step + 1) * self.batch_size]
+        inputs = self.stores[self.epoch % len(self.stores)].take(rows)
+        batch = (inputs, self._one_hot[rows].to(self._device))
+        return batch if self._weights is None else (*batch, self._weights[rows].to(self._device))
 
-    def _order(self) -> NDArray[np.int64]:
-        if self._seed is None:
-            return self._places
-        if self._ordered[0] != self.epoch:
-            self._ordered = (self.epoch, self._places[epoch_order(self._seed, self.epoch, len(self._places))])
+    def _order(self) -> Tensor:
+        if self._seed is not None and self._ordered[0] != self.epoch:
+            order = torch.from_numpy(epoch_order(self._seed, self.epoch, self.samples))
+            self._ordered = (self.epoch, order.to(self._index_device))
         return self._ordered[1]
 
 

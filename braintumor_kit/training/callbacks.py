@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from braintumor_kit.contracts import InputError, WorkError
+from braintumor_kit.data.dataset import Progress
 from braintumor_kit.files import whole, write_csv
 from braintumor_kit.recipe.tables import ScheduleTable
 from braintumor_kit.training.average import WeightAverage
@@ -51,6 +52,21 @@ class Clock(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         self._trainee.step = batch
         seed_step(self._seed, self._trainee.epoch, batch)
+
+
+class Steps(keras.callbacks.Callback):
+    """Tells how many steps of the whole training are done."""
+
+    def __init__(self, progress: Progress, steps: int, epochs: int) -> None:
+        super().__init__()
+        self._progress, self._steps, self._total = progress, steps, steps * epochs
+        self._before = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self._before = epoch * self._steps
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self._progress(self._before + batch + 1, self._total)
 
 
 class RateSchedule(keras.callbacks.Callback):

@@ -9,7 +9,10 @@ import keras
 import torch
 
 from braintumor_kit.contracts import InputError
+from braintumor_kit.data.dataset import Progress, quiet
+from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.build import LOGITS, Classifier
+from braintumor_kit.model.fast import Program, graph_of
 from braintumor_kit.recipe.tables import (
     AugmentTable,
     CallbacksTable,
@@ -27,9 +30,12 @@ from braintumor_kit.training.callbacks import (
     History,
     Plateau,
     RateSchedule,
+    Steps,
     require_tensorboard,
     tensorboard_writer,
 )
+from braintumor_kit.training.features import Features, Frozen, feature_stores, frozen_part
+from braintumor_kit.training.optimizers import make_optimizer
 from braintumor_kit.training.trainee import Trainee
 
 
@@ -58,43 +64,61 @@ class Fitted:
     best: float
 
 
-def fit(
-    classifier: Classifier,
-    train: Batches,
-    validation: Batches,
-    training: TrainingTable,
-    augmentation: AugmentTable,
-    callbacks: CallbacksTable,
-    dtype: torch.dtype,
-    seed: int,
-    folder: Path,
-    tell: Callable[[Epoch], None],
-    watch: keras.callbacks.Callback | None = None,
-) -> Fitted:
+@dataclass(frozen=True)
+class Task:
+    """What is fitted to what, as the recipe says.
+
+    Attributes:
+        train, validation: batches of uint8 slices.
+        dtype: of convolutions.
+        seed: every draw of the training follows from it.
+    """
+
+    train: Batches
+    validation: Batches
+    training: TrainingTable
+    augmentation: AugmentTable
+    callbacks: CallbacksTable
+    dtype: torch.dtype
+    seed: int
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of a training.
+
+    Attributes:
+        epoch: called with each finished epoch.
+        step: called with (steps done, steps of the whole training).
+        features: called with (slices done, all slices) while a frozen part is computed.
+        say: called with a line for the user.
+    """
+
+    epoch: Callable[[Epoch], None]
+    step: Progress = quiet
+    features: Progress = quiet
+    say: Callable[[str], None] = lambda text: None
+
+
+def fit(classifier: Classifier, task: Task, folder: Path, watch: Watch) -> Fitted:
     """Trains phase by phase and leaves the classifier with the weights of the best epoch.
 
     Args:
         folder: of the run; `history.csv` and `checkpoints/` are written there as training goes on.
-        tell: called with each finished epoch.
-        watch: a callback that shows progress.
 
     Raises:
         WorkError: where the loss is not finite, or a file cannot be written.
     """
-    trainee = Trainee(classifier, augmentation, dtype, seed)
-    listeners = [tell, *([tensorboard_writer(folder / "tensorboard")] if callbacks.tensorboard else [])]
-    history = History(folder / "history.csv", train, listeners)
+    training = task.training
+    listeners = [watch.epoch, *([tensorboard_writer(folder / "tensorboard")] if task.callbacks.tensorboard else [])]
+    history = History(folder / "history.csv", task.train, listeners)
     average = WeightAverage(classifier.model.variables, training.ema) if training.ema else None
     best = BestWeights(classifier.logits, folder / "checkpoints" / "best.weights.h5", training.select, average)
-    always = [
-        Clock(trainee, train, seed),
-        history,
-        *([average] if average else []),
-        best,
-        *([watch] if watch else []),
-    ]
-    for phase in phases(training):
-        _run_phase(phase, len(history.epochs), trainee, classifier, train, validation, training, callbacks, always)
+    steps = Steps(watch.step, len(task.train), sum(phase.epochs for phase in phases(training)))
+    always = [history, *([average] if average else []), best, steps]
+    with kept_memory():
+        for phase in phases(training):
+            _run_phase(phase, len(history.epochs), classifier, task, always, watch)
     best.restore()
     return Fitted(tuple(history.epochs), best.epoch, best.best)
 
@@ -148,50 +172,74 @@ def frozen_layers(classifier: Classifier, trainable: str) -> list[keras.Layer]:
     return keras.Model(classifier.model.inputs, boundary.output).layers
 
 
-def make_optimizer(training: TrainingTable, learning_rate: float) -> keras.optimizers.Optimizer:
-    """The recipe's optimizer; weight decay, where asked for, is decoupled and of kernels alone."""
-    decay = training.weight_decay or None
-    match training.optimizer:
-        case "adam":
-            optimizer = keras.optimizers.Adam(learning_rate, weight_decay=decay)
-        case "adamw":
-            optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=training.weight_decay)
-        case _:
-            optimizer = keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True, weight_decay=decay)
-    if training.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
+@dataclass(frozen=True)
+class Lesson:
+    """What a phase's epochs run on: the whole network on slices, or the rest of it on features of its frozen part."""
+
+    trainee: Trainee
+    train: Batches
+    validation: Batches
+    features: tuple[keras.callbacks.Callback, ...] = ()
 
 
 def _run_phase(
     phase: Phase,
     first_epoch: int,
-    trainee: Trainee,
     classifier: Classifier,
-    train: Batches,
-    validation: Batches,
-    training: TrainingTable,
-    callbacks: CallbacksTable,
+    task: Task,
     always: list[keras.callbacks.Callback],
+    watch: Watch,
 ) -> None:
     classifier.model.trainable = True
     for layer in frozen_layers(classifier, phase.trainable):
         layer.trainable = False
-    trainee.compile(
-        optimizer=make_optimizer(training, phase.learning_rate),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing),
+    lesson = _on_features(phase, classifier, task, watch) or _on_slices(classifier, task)
+    lesson.trainee.compile(
+        optimizer=make_optimizer(task.training, phase.learning_rate),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=task.training.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
-    schedule = RateSchedule(phase.schedule, phase.learning_rate, first_epoch, phase.epochs, len(train))
-    trainee.fit(
-        train,
-        validation_data=validation,
+    schedule = RateSchedule(phase.schedule, phase.learning_rate, first_epoch, phase.epochs, len(task.train))
+    lesson.trainee.fit(
+        lesson.train,
+        validation_data=lesson.validation,
         initial_epoch=first_epoch,
         epochs=first_epoch + phase.epochs,
-        callbacks=[schedule, *always, *_plateau_callbacks(callbacks, first_epoch, phase.schedule)],
+        callbacks=[
+            Clock(lesson.trainee, lesson.train, task.seed),
+            schedule,
+            *always,
+            *_plateau_callbacks(task.callbacks, first_epoch, phase.schedule),
+            *lesson.features,  # last: all that measures the epoch's time has begun
+        ],
         shuffle=False,  # the batches come in their own order; Keras would shuffle them once more
         verbose=0,
     )
+
+
+def _on_slices(classifier: Classifier, task: Task) -> Lesson:
+    program = Program(classifier.logits, task.dtype)
+    return Lesson(Trainee(classifier, program, task.augmentation, task.seed), task.train, task.validation)
+
+
+def _on_features(phase: Phase, classifier: Classifier, task: Task, watch: Watch) -> Lesson | None:
+    """The lesson on features, where the phase has a frozen part and there is room for what it gives."""
+    parts = frozen_part(graph_of(classifier.logits)) if task.training.feature_views else None
+    if parts is None:
+        return None
+    augmentation = task.augmentation if task.augmentation != AugmentTable() else None
+    views = min(task.training.feature_views, phase.epochs) if augmentation else 1
+    frozen = Frozen(Program(parts[0], task.dtype, frozen=True), classifier.channels, augmentation, task.seed)
+    stores = feature_stores(frozen, task.train.stores[0], task.validation.stores[0], views)
+    if stores is None:
+        watch.say("no room to keep the outputs of the frozen part: it is computed anew in every epoch")
+        return None
+    shown = f"{views} augmented views" if augmentation else "one view, since nothing is augmented"
+    watch.say(f"the frozen part is computed once ({shown} of each training slice); epochs run on the rest")
+    train, validation = task.train.over(stores[:-1]), task.validation.over(stores[-1:])
+    work = Features(frozen, task.train.stores[0], stores[:-1], task.validation.stores[0], stores[-1], watch.features)
+    trainee = Trainee(classifier, Program(parts[1], task.dtype), None, task.seed)
+    return Lesson(trainee, train, validation, (work,))
 
 
 def _plateau_callbacks(

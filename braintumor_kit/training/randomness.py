@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-ORDER, AUGMENT, TORCH = range(3)
+ORDER, AUGMENT, TORCH, FEATURES = range(4)
 """Purposes that draw at the same step and must not draw the same numbers."""
 
 
@@ -23,6 +23,11 @@ def epoch_order(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
 def augment_generator(seed: int, epoch: int, step: int, device: torch.device) -> torch.Generator:
     """The generator that a step's augmentation draws from."""
     return torch.Generator(device).manual_seed(state(seed, AUGMENT, epoch, step))
+
+
+def feature_generator(seed: int, view: int, first: int, device: torch.device) -> torch.Generator:
+    """The generator that draws a view of the slices from number `first` on."""
+    return torch.Generator(device).manual_seed(state(seed, FEATURES, view, first))
 
 
 def seed_step(seed: int, epoch: int, step: int) -> None:

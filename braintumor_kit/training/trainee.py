@@ -1,4 +1,6 @@
-"""The classifier as Keras' fit sees it: slices as they come from the cache in, logits out, at the fast path's speed."""
+"""The classifier as Keras' fit sees it: rows of a store in, logits out, at the fast path's speed."""
+
+from typing import Any
 
 import keras
 import torch
@@ -7,7 +9,7 @@ from torch import Tensor
 from braintumor_kit.model.build import Classifier
 from braintumor_kit.model.fast import Program
 from braintumor_kit.recipe.tables import AugmentTable
-from braintumor_kit.training.augment import augment
+from braintumor_kit.training.augment import prepared
 from braintumor_kit.training.randomness import augment_generator
 
 
@@ -16,8 +18,8 @@ class Trainee(keras.Model):
 
     Args:
         classifier: what is trained.
-        augmentation: random changes to training slices.
-        dtype: of convolutions.
+        program: what computes its logits: of pictures (N, S, S, channels), or of features where `augmentation` is None.
+        augmentation: random changes to training slices; None where the program takes features.
         seed: of the augmentation's draws.
 
     Attributes:
@@ -27,26 +29,30 @@ class Trainee(keras.Model):
     def __init__(
         self,
         classifier: Classifier,
-        augmentation: AugmentTable,
-        dtype: torch.dtype,
+        program: Program,
+        augmentation: AugmentTable | None,
         seed: int,
         name: str = "trainee",
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)
         self.network = classifier.logits
         self.channels = classifier.channels
         self.augmentation = augmentation
         self.seed = seed
         self.epoch = self.step = 0
-        self._program = Program(classifier.logits, dtype)
+        self._program = program
         self.built = True
 
-    def call(self, slices: Tensor, training: bool = False) -> Tensor:
-        """Logits, float32 (N, classes), of uint8 slices (N, S, S, 1 or channels)."""
-        if slices.device.type == "meta":  # Keras asks for shapes before the first step
-            return self.network(slices.float().expand(-1, -1, -1, self.channels))
-        pictures = slices.float()
-        if training:
-            generator = augment_generator(self.seed, self.epoch, self.step, pictures.device)
-            pictures = augment(pictures.permute(0, 3, 1, 2), self.augmentation, generator).permute(0, 2, 3, 1)
-        return self._program(pictures.expand(-1, -1, -1, self.channels), training)
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
+        """Logits, float32 (N, classes), of uint8 slices (N, S, S, 1 or channels) or of features (N, ...)."""
+        if inputs.device.type == "meta":  # Keras asks for shapes before the first step
+            return torch.empty((len(inputs), self.network.output_shape[-1]), device="meta")
+        if self.augmentation is None:
+            return self._program(inputs, training=training)
+        generator = augment_generator(self.seed, self.epoch, self.step, inputs.device) if training else None
+        return self._program(prepared(inputs, self.channels, self.augmentation, generator), training=training)
+
+    def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Any:
+        """Updates the metrics and says their names alone: to read their values after every step would be to wait for
+        the device. Keras reads them at the end of an epoch."""
+        return dict.fromkeys(super().compute_metrics(x, y, y_pred, sample_weight))

@@ -7,27 +7,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts import SPLITS, BtkitError, InputError
 from braintumor_kit.data.cache import Slices, decoded_slices
-from braintumor_kit.data.dataset import Dataset, Progress, read_dataset
+from braintumor_kit.data.dataset import Dataset, read_dataset
 from braintumor_kit.data.split import Split, make_split, split_digest
 from braintumor_kit.evaluation.metrics import evaluate
 from braintumor_kit.files import whole, write_csv, write_json
 from braintumor_kit.model.build import Classifier, build_classifier
 from braintumor_kit.model.infer import Predictor
-from braintumor_kit.model.precision import PRECISIONS, describe_device, resolve_precision
+from braintumor_kit.model.precision import PRECISIONS, describe_device, keras_device, resolve_precision
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, check_name, end_record, new_run, save_recipe, start_record, update_record
-from braintumor_kit.training.batches import Batches, balanced_weights
+from braintumor_kit.training.batches import Batches, Labels, balanced_weights
 from braintumor_kit.training.callbacks import Epoch
-from braintumor_kit.training.fit import Fitted, check, fit, phases
+from braintumor_kit.training.fit import Fitted, Task, Watch, check, fit
 from braintumor_kit.training.randomness import seed_everything
+from braintumor_kit.training.store import store_of
 
 
 @dataclass(frozen=True)
@@ -204,44 +205,32 @@ def _fit(recipe: Recipe, material: Material, classifier: Classifier, run: Run, r
     places = material.places("train")
     balanced = tables.training.class_weights == "balanced"
     weights = balanced_weights(labels[places], classes) if balanced else None
-    size = tables.training.batch_size
-    batches = Batches(material.slices, labels, places, classes, size, shuffle_seed=tables.seed, class_weights=weights)
-    validation = Batches(material.slices, labels, material.places("validation"), classes, size)
     precision = resolve_precision(tables.training.precision)
     reporter.say(f"training in {precision}; weights: {classifier.weights}")
-    with reporter.bar("training, step") as progress:
-        return fit(
-            classifier,
-            batches,
-            validation,
-            tables.training,
-            tables.augment,
-            tables.callbacks,
-            PRECISIONS[precision],
-            tables.seed,
-            run.folder,
-            lambda row: reporter.say(_epoch_line(row)),
-            _step_watch(progress, len(batches), sum(phase.epochs for phase in phases(tables.training))),
-        )
+    device = torch.device(keras_device())
+
+    def batches(part: NDArray[np.int64], weights: Sequence[float] | None, seed: int | None) -> Batches:
+        store = store_of(material.slices, part, device)
+        return Batches([store], Labels(labels[part], classes, weights), tables.training.batch_size, seed)
+
+    task = Task(
+        batches(places, weights, tables.seed),
+        batches(material.places("validation"), None, None),
+        tables.training,
+        tables.augment,
+        tables.callbacks,
+        PRECISIONS[precision],
+        tables.seed,
+    )
+    with reporter.bars("features of the frozen part", "training, step") as (features, steps):
+        watch = Watch(lambda row: reporter.say(_epoch_line(row)), steps, features, reporter.say)
+        return fit(classifier, task, run.folder, watch)
 
 
 def _epoch_line(row: Epoch) -> str:
     return (
         f"epoch {row.epoch}: loss {row.loss:.4f}, accuracy {row.accuracy:.4f}; validation loss {row.val_loss:.4f}, "
         f"accuracy {row.val_accuracy:.4f}; rate {row.learning_rate:.2g}; {row.images_per_second:.1f} images/s"
-    )
-
-
-def _step_watch(progress: Progress, steps: int, epochs: int) -> keras.callbacks.Callback:
-    """Tells how many steps of the whole training are done."""
-    before = 0
-
-    def begin(epoch: int, logs: object) -> None:
-        nonlocal before
-        before = epoch * steps
-
-    return keras.callbacks.LambdaCallback(
-        on_epoch_begin=begin, on_train_batch_end=lambda batch, logs: progress(before + batch + 1, epochs * steps)
     )
 
 

@@ -4,6 +4,7 @@
 stays an ordinary float32 Keras model that trains, saves and loads as ever.
 """
 
+from braintumor_kit.model.fast.graph import Graph, graph_of
 from braintumor_kit.model.fast.program import Program
 
-__all__ = ["Program"]
+__all__ = ["Graph", "Program", "graph_of"]

@@ -15,39 +15,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from braintumor_kit.model.fast.graph import Call
+from braintumor_kit.model.fast.kernels import constant_weights, live_weights
+
 Lowered = Callable[..., Tensor]
-Lowering = Callable[["Call"], Lowered | None]
+Lowering = Callable[[Call, "Setting"], Lowered | None]
 Elementwise = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call of a layer in a model's graph.
+class Setting:
+    """How a program runs.
 
     Attributes:
-        layer: what is called.
-        shapes: Keras' shapes of its inputs, (None, H, W, C) for pictures.
         dtype: of convolutions.
+        channels_first: layout of pictures in the Keras model.
+        frozen: weights are constants.
     """
 
-    layer: Any
-    shapes: tuple[tuple[int | None, ...], ...]
     dtype: torch.dtype
+    channels_first: bool
+    frozen: bool
 
-    @property
-    def ranks(self) -> set[int]:
-        """Of its inputs."""
-        return {len(shape) for shape in self.shapes}
-
-    def is_of_channels(self, axis: int) -> bool:
-        """Whether `axis` is the last one, that of channels or features, of all pictures or all rows."""
-        return self.ranks in ({2}, {4}) and axis in (-1, min(self.ranks) - 1)
+    def is_of_channels(self, call: Call, axis: int) -> bool:
+        """Whether `axis` is that of channels or features, of all pictures or all rows that the call reads."""
+        if call.ranks == {4}:
+            return axis in ((1, -3) if self.channels_first else (3, -1))
+        return call.ranks == {2} and axis in (1, -1)
 
 
-def lower(call: Call) -> Lowered | None:
+def lower(call: Call, setting: Setting) -> Lowered | None:
     """The call in torch, or None where it is to be made as it is."""
-    lowering = LOWERINGS.get(type(call.layer))
-    return lowering(call) if lowering else None
+    lowering = LOWERINGS.get(type(call.layer)) if call.is_plain else None
+    return lowering(call, setting) if lowering else None
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -56,40 +56,28 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _convolution(call: Call) -> Lowered | None:
-    layer, dtype, activation = call.layer, call.dtype, _elementwise(call.layer.activation)
-    if layer.dilation_rate != (1, 1) or activation is None:
-        return None
-    pad = _padding(layer)
-
-    def run(training: bool, x: Tensor) -> Tensor:
-        kernel = layer.kernel.value.permute(3, 2, 0, 1).to(dtype, memory_format=torch.channels_last)
-        bias = layer.bias.value.to(dtype) if layer.use_bias else None
-        x, padding = pad(x.to(dtype))
-        return activation(F.conv2d(x, kernel, bias, layer.strides, padding, 1, layer.groups))
-
-    return run
-
-
-def _depthwise(call: Call) -> Lowered | None:
-    layer, dtype, activation = call.layer, call.dtype, _elementwise(call.layer.activation)
+def _convolution(call: Call, setting: Setting) -> Lowered | None:
+    layer, activation = call.layer, _elementwise(call.layer.activation, over=True)
     if layer.dilation_rate not in ((1, 1), 1) or activation is None:
         return None
-    pad = _padding(layer)
+    if setting.frozen:
+        weights = constant_weights(layer, setting.dtype, call.normalization)
+    else:
+        weights = live_weights(layer, setting.dtype)
+    groups = layer.kernel.shape[2] if isinstance(layer, keras.layers.DepthwiseConv2D) else layer.groups
+    pad, strides, dtype = _padding(call), layer.strides, setting.dtype
 
     def run(training: bool, x: Tensor) -> Tensor:
-        height, width, channels, multiplier = layer.kernel.shape
-        kernel = layer.kernel.value.permute(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width).to(dtype)
-        bias = layer.bias.value.to(dtype) if layer.use_bias else None
+        kernel, bias = weights()
         x, padding = pad(x.to(dtype))
-        return activation(F.conv2d(x, kernel, bias, layer.strides, padding, 1, channels))
+        return activation(F.conv2d(x, kernel, bias, strides, padding, 1, groups))
 
     return run
 
 
-def _padding(layer: Any) -> Callable[[Tensor], tuple[Tensor, int | tuple[int, int]]]:
+def _padding(call: Call) -> Callable[[Tensor], tuple[Tensor, int | tuple[int, int]]]:
     """Gives the picture, padded where torch's own symmetric padding cannot, and the padding left to torch."""
-    (kh, kw), (sh, sw) = layer.kernel_size, layer.strides
+    (kh, kw), (sh, sw) = call.layer.kernel_size, call.layer.strides
 
     def same(x: Tensor) -> tuple[Tensor, int | tuple[int, int]]:
         (top, bottom), (left, right) = same_padding(x.shape[2], kh, sh), same_padding(x.shape[3], kw, sw)
@@ -97,18 +85,18 @@ def _padding(layer: Any) -> Callable[[Tensor], tuple[Tensor, int | tuple[int, in
             return x, (top, left)
         return F.pad(x, (left, right, top, bottom)), 0
 
-    return same if layer.padding == "same" else lambda x: (x, 0)
+    return same if call.layer.padding == "same" else lambda x: (x, call.padding)
 
 
-def _batch_normalization(call: Call) -> Lowered | None:
+def _batch_normalization(call: Call, setting: Setting) -> Lowered | None:
     layer = call.layer
-    if layer.renorm or not call.is_of_channels(layer.axis):
+    if layer.renorm or not setting.is_of_channels(call, layer.axis):
         return None
+    gamma = layer.gamma.value if layer.scale else None
+    beta = layer.beta.value if layer.center else None
+    mean, variance = layer.moving_mean.value.data, layer.moving_variance.value.data
 
     def run(training: bool, x: Tensor) -> Tensor:
-        gamma = layer.gamma.value if layer.scale else None
-        beta = layer.beta.value if layer.center else None
-        mean, variance = layer.moving_mean.value.data, layer.moving_variance.value.data
         if not (training and layer.trainable):
             return F.batch_norm(x, mean, variance, gamma, beta, False, 0.0, layer.epsilon)
         # torch keeps the unbiased variance, Keras the biased one: the batch's own statistics are taken by momentum 1
@@ -127,97 +115,109 @@ def _batch_normalization(call: Call) -> Lowered | None:
     return run
 
 
-def _activation_layer(call: Call) -> Lowered | None:
-    activation = _elementwise(call.layer.activation)
+def _activation_layer(call: Call, setting: Setting) -> Lowered | None:
+    activation = _elementwise(call.layer.activation, over=call.overwrites is not None)
     return (lambda training, x: activation(x)) if activation else None
 
 
-def _relu(call: Call) -> Lowered | None:
-    layer = call.layer
+def _relu(call: Call, setting: Setting) -> Lowered | None:
+    layer, over = call.layer, call.overwrites is not None
     if layer.negative_slope or layer.threshold:
         return None
     if layer.max_value is None:
-        return lambda training, x: F.relu(x)
-    return lambda training, x: F.hardtanh(x, 0.0, float(layer.max_value))
+        return lambda training, x: F.relu(x, inplace=over)
+    return lambda training, x: F.hardtanh(x, 0.0, float(layer.max_value), inplace=over)
 
 
-def _elementwise(function: Any) -> Elementwise | None:
-    """An activation that works on each number by itself, in torch; None for all others, which may look along an
-    axis (softmax, glu) and so depend on the layout."""
+def _elementwise(function: Any, over: bool = False) -> Elementwise | None:
+    """An activation that works on each number by itself, in torch, writing over its input where it may; None for all
+    others, which may look along an axis (softmax, glu) and so depend on the layout."""
+    if over and function is keras.activations.relu:
+        return F.relu_
     return (lambda x: x) if function is None else ELEMENTWISE.get(function)
 
 
-def _add(call: Call) -> Lowered | None:
+def _add(call: Call, setting: Setting) -> Lowered | None:
     if len(call.ranks) != 1:
         return None
+    place = call.overwrites
 
-    def run(training: bool, first: Tensor, *others: Tensor) -> Tensor:
-        for other in others:
-            first = first + other
-        return first
+    def run(training: bool, *terms: Tensor) -> Tensor:
+        total, *rest = terms if place is None else (terms[place], *terms[:place], *terms[place + 1 :])
+        free = place is not None
+        for term in rest:
+            alike = total.shape == term.shape and total.dtype == term.dtype
+            total = total.add_(term) if free and alike else total + term
+            free = True
+        return total
 
     return run
 
 
-def _concatenate(call: Call) -> Lowered | None:
-    if not call.is_of_channels(call.layer.axis):
+def _concatenate(call: Call, setting: Setting) -> Lowered | None:
+    if not setting.is_of_channels(call, call.layer.axis):
         return None
     return lambda training, *parts: torch.cat(parts, dim=1)
 
 
-def _zero_padding(call: Call) -> Lowered | None:
+def _zero_padding(call: Call, setting: Setting) -> Lowered | None:
     (top, bottom), (left, right) = call.layer.padding
     return lambda training, x: F.pad(x, (left, right, top, bottom))
 
 
-def _max_pooling(call: Call) -> Lowered | None:
+def _max_pooling(call: Call, setting: Setting) -> Lowered | None:
     layer = call.layer
     if layer.padding != "valid":
         return None
-    return lambda training, x: F.max_pool2d(x, layer.pool_size, layer.strides)
+    return lambda training, x: F.max_pool2d(x, layer.pool_size, layer.strides, call.padding)
 
 
-def _average_pooling(call: Call) -> Lowered | None:
+def _average_pooling(call: Call, setting: Setting) -> Lowered | None:
     layer = call.layer
     if layer.padding != "valid":
         return None
     return lambda training, x: F.avg_pool2d(x, layer.pool_size, layer.strides)
 
 
-def _global_average_pooling(call: Call) -> Lowered | None:
+def _global_average_pooling(call: Call, setting: Setting) -> Lowered | None:
     keep = call.layer.keepdims
     return lambda training, x: x.mean(dim=(2, 3), keepdim=keep, dtype=torch.float32)
 
 
-def _dropout(call: Call) -> Lowered | None:
+def _dropout(call: Call, setting: Setting) -> Lowered | None:
     layer = call.layer
     if layer.noise_shape is not None:
         return None
     return lambda training, x: F.dropout(x, layer.rate, training)
 
 
-def _dense(call: Call) -> Lowered | None:
+def _dense(call: Call, setting: Setting) -> Lowered | None:
     layer = call.layer
     if call.ranks != {2}:
         return None
+    kernel, bias = layer.kernel.value, layer.bias.value if layer.use_bias else None
 
     def run(training: bool, x: Tensor) -> Tensor:  # few numbers that decide the answer: always float32
-        y = F.linear(x.float(), layer.kernel.value.T, layer.bias.value if layer.use_bias else None)
+        y = F.linear(x.float(), kernel.T, bias)
         return layer.activation(y) if layer.activation else y
 
     return run
 
 
-def _rescaling(call: Call) -> Lowered | None:
-    layer = call.layer
-    if call.ranks != {4} or any(torch.as_tensor(value).ndim > 1 for value in (layer.scale, layer.offset)):
+def _rescaling(call: Call, setting: Setting) -> Lowered | None:
+    scale, offset = (torch.as_tensor(value, dtype=torch.float32) for value in (call.layer.scale, call.layer.offset))
+    if call.ranks != {4} or max(scale.ndim, offset.ndim) > (0 if setting.channels_first else 1):
         return None
+    scale, offset = (value.reshape(1, -1, 1, 1) for value in (scale, offset))
+    places: dict[torch.device, tuple[Tensor, Tensor]] = {}  # copied to a device once, not once a step
 
-    def per_channel(value: Any, like: Tensor) -> Tensor:
-        tensor = torch.as_tensor(value, dtype=torch.float32, device=like.device)
-        return tensor.reshape(1, -1, 1, 1) if tensor.ndim else tensor
+    def run(training: bool, x: Tensor) -> Tensor:
+        if x.device not in places:
+            places[x.device] = scale.to(x.device), offset.to(x.device)
+        on_device = places[x.device]
+        return (x.float() * on_device[0]).add_(on_device[1])
 
-    return lambda training, x: x.float() * per_channel(layer.scale, x) + per_channel(layer.offset, x)
+    return run
 
 
 ELEMENTWISE: dict[Any, Elementwise] = {
@@ -236,7 +236,7 @@ ELEMENTWISE: dict[Any, Elementwise] = {
 
 LOWERINGS: dict[type, Lowering] = {
     keras.layers.Conv2D: _convolution,
-    keras.layers.DepthwiseConv2D: _depthwise,
+    keras.layers.DepthwiseConv2D: _convolution,
     keras.layers.BatchNormalization: _batch_normalization,
     keras.layers.Activation: _activation_layer,
     keras.layers.ReLU: _relu,

@@ -1,7 +1,6 @@
 """A functional Keras model as a straight list of torch calls."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,9 @@ import keras
 import torch
 from torch import Tensor
 
-from braintumor_kit.model.fast.lowerings import Call, lower
+from braintumor_kit.model.fast.fuse import fold_normalization, take_paddings_in, write_over
+from braintumor_kit.model.fast.graph import Call, Graph, graph_of
+from braintumor_kit.model.fast.lowerings import Setting, lower
 
 
 @dataclass(frozen=True)
@@ -26,96 +27,81 @@ class Program:
     """Computes what a functional Keras model computes, at torch's speed and on the model's own variables.
 
     Convolutions run in `dtype` and in channels_last memory, batch normalisation is one fused call with float32
-    statistics, and global averages and the classifying layer are float32.
-    Batch statistics, gradients and `trainable` behave as Keras' own. Nothing of the
-    model is changed, and weights that are assigned later are seen.
+    statistics, and global averages and dense layers are float32. Batch statistics, gradients and `trainable`
+    behave as Keras' own. Values and settings of the model are not changed, and weights that are assigned later are
+    seen. Models inside the model are written out, in either of Keras' data formats.
 
     Args:
-        model: functional, one input (N, H, W, C), one output, channels_last data format.
+        model: functional, with any inputs and outputs, or the graph of one or a part of it.
         dtype: of convolutions: torch.float32 or torch.bfloat16.
+        frozen: for inference alone: convolutions take copies of the weights, with batch normalisation folded in.
+            Weights that are assigned later are not seen.
 
     Raises:
-        ValueError: for models of another form.
+        ValueError: for models of another form, such as subclassed ones.
     """
 
-    def __init__(self, model: keras.Model, dtype: torch.dtype = torch.float32) -> None:
-        if len(model.inputs) != 1 or len(model.outputs) != 1:
-            raise ValueError(f"model '{model.name}' has more than one input or output.")
-        for layer in model.layers:
-            if getattr(layer, "data_format", "channels_last") != "channels_last":
-                raise ValueError(f"layer '{layer.name}' is {layer.data_format}; build the model in channels_last.")
+    def __init__(self, model: keras.Model | Graph, dtype: torch.dtype = torch.float32, frozen: bool = False) -> None:
+        graph = take_paddings_in(model if isinstance(model, Graph) else graph_of(model))
+        graph = write_over(fold_normalization(graph) if frozen else graph)
+        setting = Setting(dtype, bool(graph.channels_first), frozen)
         self.dtype = dtype
-        self._numbers: dict[int, int] = {}
-        steps = [self._step(node, dtype) for node in _nodes(model)]
-        self._input = self._number(model.inputs[0])
-        self._output = self._number(model.outputs[0])
-        self._steps = _with_last_uses(steps, keep=self._output)
+        self.frozen = frozen
+        self._channels_first = setting.channels_first
+        self._inputs, self._outputs = graph.inputs, graph.outputs
+        self._steps = [
+            Step(lower(call, setting) or _as_it_is(call, setting), call.inputs, call.outputs, last)
+            for call, last in zip(graph.calls, _last_uses(graph), strict=True)
+        ]
 
-    def __call__(self, pictures: Tensor, training: bool = False) -> Tensor:
-        """The model's output for pictures (N, H, W, C)."""
-        values = {self._input: _to_torch(pictures)}
+    def __call__(self, *inputs: Tensor, training: bool = False) -> Any:
+        """The model's output, or the tuple of its outputs, for pictures in the layout of the model, (N, H, W, C) as a
+        rule."""
+        values = dict(zip(self._inputs, (_to_torch(value, self._channels_first) for value in inputs), strict=True))
+        learning = training and not self.frozen
         for step in self._steps:
-            result = step.run(training, *(values[number] for number in step.inputs))
+            result = step.run(learning, *(values[number] for number in step.inputs))
             for number in step.last:
                 del values[number]
             if len(step.outputs) == 1:
                 values[step.outputs[0]] = result
             else:
                 values |= zip(step.outputs, result, strict=True)
-        return _to_keras(values[self._output])
-
-    def _number(self, tensor: Any) -> int:
-        return self._numbers.setdefault(id(tensor), len(self._numbers))
-
-    def _step(self, node: Any, dtype: torch.dtype) -> Step:
-        tensors = node.arguments.keras_tensors
-        plain = all(value is None for value in node.arguments.kwargs.values())
-        run = lower(Call(node.operation, tuple(tensor.shape for tensor in tensors), dtype)) if plain else None
-        return Step(
-            run or _as_it_is(node),
-            tuple(self._number(tensor) for tensor in tensors),
-            tuple(self._number(tensor) for tensor in node.outputs),
-            (),
-        )
+        outputs = tuple(_to_keras(values[number], self._channels_first) for number in self._outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
-def _nodes(model: keras.Model) -> Iterator[Any]:
-    """Calls of the model's graph, inputs first. Keras has no public name for them (3.15)."""
-    by_depth = model._nodes_by_depth
-    for depth in sorted(by_depth, reverse=True):
-        yield from (node for node in by_depth[depth] if not node.is_input)
-
-
-def _as_it_is(node: Any) -> Callable[..., Any]:
+def _as_it_is(call: Call, setting: Setting) -> Callable[..., Any]:
     """Calls a layer without a lowering on Keras' own layout, with the arguments that the graph gives it."""
-    operation, arguments = node.operation, node.arguments
+    operation, arguments, first = call.layer, call.arguments, setting.channels_first
     takes_training = "training" in getattr(operation, "_call_context_args", {})
 
     def run(training: bool, *values: Tensor) -> Any:
-        tensors = {id(key): _to_keras(value) for key, value in zip(arguments.keras_tensors, values, strict=True)}
+        tensors = {id(key): _to_keras(value, first) for key, value in zip(arguments.keras_tensors, values, strict=True)}
         args, kwargs = arguments.fill_in(tensors)
         if takes_training:
             kwargs = {**kwargs, "training": training}
-        return keras.tree.map_structure(_to_torch, operation(*args, **kwargs))
+        made = keras.tree.flatten(operation(*args, **kwargs))
+        converted = [_to_torch(value, first) for value in made]
+        return converted[0] if len(converted) == 1 else converted
 
     return run
 
 
-def _to_torch(value: Tensor) -> Tensor:
+def _to_torch(value: Tensor, channels_first: bool) -> Tensor:
     """(N, H, W, C) seen as (N, C, H, W): for contiguous pictures this is torch's channels_last memory, uncopied."""
-    return value.permute(0, 3, 1, 2) if value.ndim == 4 else value
+    return value.permute(0, 3, 1, 2) if value.ndim == 4 and not channels_first else value
 
 
-def _to_keras(value: Tensor) -> Tensor:
-    return value.permute(0, 2, 3, 1) if value.ndim == 4 else value
+def _to_keras(value: Tensor, channels_first: bool) -> Tensor:
+    return value.permute(0, 2, 3, 1) if value.ndim == 4 and not channels_first else value
 
 
-def _with_last_uses(steps: list[Step], keep: int) -> list[Step]:
-    """Marks after which step each value is needed no more, so that inference holds few of them."""
-    left = Counter(number for step in steps for number in set(step.inputs))
-    left[keep] += 1
-    marked = []
-    for step in steps:
-        left.subtract(set(step.inputs))
-        marked.append(Step(step.run, step.inputs, step.outputs, tuple(n for n in set(step.inputs) if not left[n])))
-    return marked
+def _last_uses(graph: Graph) -> list[tuple[int, ...]]:
+    """After which call each value is needed no more, so that inference holds few of them."""
+    left = graph.readers()
+    last = []
+    for call in graph.calls:
+        left.subtract(call.inputs)
+        last.append(tuple(number for number in set(call.inputs) if not left[number]))
+    return last

@@ -1,0 +1,106 @@
+"""Calls made into fewer: paddings taken in, values written over in place, normalisation folded into convolutions."""
+
+from dataclasses import replace
+from typing import Any
+
+import keras
+from keras import layers
+
+from braintumor_kit.model.fast.graph import Call, Graph, Padding
+
+CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
+
+FREE_AFTER = (*CONVOLUTIONS, layers.BatchNormalization, layers.Add, layers.ZeroPadding2D)
+"""Layers whose output no gradient is computed from, so that the next layer may write over it."""
+
+
+def take_paddings_in(graph: Graph) -> Graph:
+    """ZeroPadding2D before a convolution becomes that convolution's own. Before max pooling, too, where it pools
+    numbers that are never negative: then a border of zeros and torch's border of -inf give the same maximum."""
+    makers = {call.outputs[0]: call for call in graph.calls}
+    readers = graph.readers()
+    taken: dict[int, Call] = {}
+    calls = []
+    for call in graph.calls:
+        before = makers.get(call.inputs[0]) if call.inputs else None
+        padding = _even_padding(before) if before and readers[call.inputs[0]] == 1 else None
+        if before and padding and _can_pad(call, padding, makers.get(before.inputs[0])):
+            taken[before.outputs[0]] = before
+            call = replace(call, inputs=before.inputs, shapes=before.shapes, padding=padding)
+        calls.append(call)
+    return replace(graph, calls=tuple(call for call in calls if call.outputs[0] not in taken))
+
+
+def write_over(graph: Graph) -> Graph:
+    """Marks the inputs that a ReLU or a sum may write its result into: read by nobody else, and made by a layer whose
+    gradient does not need them."""
+    readers = graph.readers()
+    free = {
+        call.outputs[0]
+        for call in graph.calls
+        if type(call.layer) in FREE_AFTER and _activation(call.layer) in (None, keras.activations.linear)
+    }
+
+    def mark(call: Call) -> Call:
+        if not (_is_rectifier(call.layer) or type(call.layer) is layers.Add):
+            return call
+        places = (place for place, number in enumerate(call.inputs) if number in free and readers[number] == 1)
+        return replace(call, overwrites=next(places, None))
+
+    return replace(graph, calls=tuple(mark(call) for call in graph.calls))
+
+
+def fold_normalization(graph: Graph) -> Graph:
+    """Batch normalisation right after a convolution becomes part of its weights. For inference alone."""
+    makers = {call.outputs[0]: call for call in graph.calls}
+    readers = graph.readers()
+    folded: dict[int, Call] = {}  # by what the convolution makes
+    for call in graph.calls:
+        before = makers.get(call.inputs[0]) if call.inputs else None
+        if before and _can_fold(before, call, graph) and readers[call.inputs[0]] == 1:
+            folded[before.outputs[0]] = call
+    gone = {call.outputs[0] for call in folded.values()}
+
+    def fold(call: Call) -> Call:
+        after = folded.get(call.outputs[0])
+        return replace(call, normalization=after.layer, outputs=after.outputs) if after else call
+
+    return replace(graph, calls=tuple(fold(call) for call in graph.calls if call.outputs[0] not in gone))
+
+
+def _even_padding(call: Call) -> Padding | None:
+    if type(call.layer) is not layers.ZeroPadding2D:
+        return None
+    (top, bottom), (left, right) = call.layer.padding
+    return (top, left) if top == bottom and left == right else None
+
+
+def _can_pad(call: Call, padding: Padding, source: Call | None) -> bool:
+    if type(call.layer) in CONVOLUTIONS:
+        return bool(call.layer.padding == "valid") and call.is_plain
+    if type(call.layer) is layers.MaxPooling2D and call.layer.padding == "valid":
+        fits = all(2 * pad <= size for pad, size in zip(padding, call.layer.pool_size, strict=True))
+        return fits and source is not None and _is_rectifier(source.layer)
+    return False
+
+
+def _can_fold(convolution: Call, call: Call, graph: Graph) -> bool:
+    return (
+        type(call.layer) is layers.BatchNormalization
+        and type(convolution.layer) in CONVOLUTIONS
+        and _activation(convolution.layer) in (None, keras.activations.linear)
+        and call.layer.axis in ((1, -3) if graph.channels_first else (3, -1))
+        and convolution.is_plain
+        and call.is_plain
+    )
+
+
+def _activation(layer: Any) -> Any:
+    return getattr(layer, "activation", None)
+
+
+def _is_rectifier(layer: Any) -> bool:
+    """Whether it is a plain ReLU, with or without an upper bound."""
+    if type(layer) is layers.ReLU:
+        return not (layer.negative_slope or layer.threshold)
+    return type(layer) is layers.Activation and layer.activation is keras.activations.relu
