@@ -32,7 +32,11 @@ MAY_IMPORT = {
         "backend", "contracts", "data", "errors", "evaluation", "files", "model", "progress", "recipe", "registry",
         "report", "runs", "training",
     },
-    "commands": {"errors", "files", "progress", "recipe", "registry", "runs", "workflows", "data"},
+    "bench": {
+        "backend", "data", "errors", "files", "memory", "model", "progress", "recipe", "report", "runs", "training",
+        "workflows",
+    },
+    "commands": {"bench", "errors", "files", "progress", "recipe", "registry", "runs", "workflows", "data"},
     "__main__": {"commands"},
     "__init__": set(),
 }  # fmt: skip

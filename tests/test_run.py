@@ -164,6 +164,15 @@ def test_predict_gives_the_runs_own_probabilities(file_run: tuple[Path, Path], b
             assert p == pytest.approx(float(row[f"p_{name}"]), abs=1e-5)
 
 
+def test_predict_in_bfloat16_is_near(file_run: tuple[Path, Path], btkit: Callable) -> None:
+    run, folder = file_run
+    exact, fast = (json.loads(btkit("predict", run, folder / "Testing", "--json", *options).out)
+                   for options in ((), ("--precision", "bfloat16")))  # fmt: skip
+    pairs = [(a["probabilities"], b["probabilities"]) for a, b in zip(exact, fast, strict=True)]
+    differences = [abs(a[name] - b[name]) for a, b in pairs for name in a]
+    assert 0 < max(differences) < 0.05
+
+
 def test_predict_takes_a_16_bit_picture_and_prints_csv(
     file_run: tuple[Path, Path], tmp_path: Path, btkit: Callable
 ) -> None:

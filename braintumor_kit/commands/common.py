@@ -1,7 +1,10 @@
 """Options and helpers that commands share."""
 
+import gc
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +31,25 @@ runs_option: Callable[..., Any] = click.option(
 json_option: Callable[..., Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as one JSON value."
 )
+
+
+@contextmanager
+def large_imports() -> Iterator[None]:
+    """Inside, torch and Keras are imported for the first time, and the garbage collector stands aside.
+
+    They make half a million objects that stay to the end of the process. The collector would go through all of them
+    again and again while they are made, then at every full collection of the command's own work, and last at exit:
+    together nearly half of what `import torch, keras` costs. Where Keras is there already, nothing is done.
+    """
+    if "keras" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def registry(ctx: click.Context) -> "Registry":

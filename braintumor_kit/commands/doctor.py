@@ -2,14 +2,15 @@
 
 import click
 
-from braintumor_kit.commands.common import json_option, print_json, print_table
+from braintumor_kit.commands.common import json_option, large_imports, print_json, print_table
 
 
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
     """Versions, device, precision, what is missing and how to get it."""
-    from braintumor_kit.workflows.doctor import examine
+    with large_imports():
+        from braintumor_kit.workflows.doctor import examine
 
     report = examine()
     if as_json:

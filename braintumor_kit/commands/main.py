@@ -32,6 +32,7 @@ COMMANDS = {
         "braintumor_kit.commands.plugins:plugins",
         "See the sources, backbones and explainers at hand.",
     ),
+    "bench": ("braintumor_kit.commands.bench:bench", "Speed beside peers on this machine, as ratios."),
     "doctor": (
         "braintumor_kit.commands.doctor:doctor",
         "Versions, device, what is missing and how to get it.",

@@ -8,6 +8,7 @@ import click
 
 from braintumor_kit.commands.common import (
     json_option,
+    large_imports,
     print_json,
     print_table,
     registry,
@@ -28,14 +29,15 @@ def run(
     ctx: click.Context, recipe: str, overrides: tuple[str, ...], runs: Path, name: str | None, as_json: bool
 ) -> None:
     """Train and evaluate as RECIPE says, a file or the name of a shipped recipe; leaves a run folder."""
+    from braintumor_kit.files import read_json
     from braintumor_kit.recipe.load import load_recipe
     from braintumor_kit.recipe.shipped import find_recipe
 
     path = find_recipe(recipe)
-    checked = load_recipe(path, overrides, registry(ctx))
+    with large_imports():
+        checked = load_recipe(path, overrides, registry(ctx))  # which imports the plugins that it names
 
-    from braintumor_kit.files import read_json
-    from braintumor_kit.workflows.train import train
+        from braintumor_kit.workflows.train import train
 
     text = path.read_text(encoding="utf-8")
     done = train(checked, text, runs, name, ["btkit", *sys.argv[1:]], reporter())

@@ -37,13 +37,14 @@ def describe_device() -> dict[str, object]:
         }
     return {
         "kind": keras_device(),
-        "name": _processor(),
+        "name": processor_name(),
         "threads": torch.get_num_threads(),
         "bfloat16": computes_bfloat16(),
     }
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """As the system calls the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]

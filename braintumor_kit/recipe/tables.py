@@ -187,6 +187,10 @@ class TrainingTable(Table):
         "auto",
         description="Of convolutions in training; auto is bfloat16 where the device computes it natively.",
     )
+    compile: Literal["auto"] | bool = Field(
+        "auto",
+        description="torch.compile; auto tries it on a GPU, in trainings of some length, and keeps the faster way.",
+    )
     schedule: ScheduleTable = Field(default_factory=ScheduleTable, description="Course of the learning rate.")
     phases: tuple[PhaseTable, ...] = Field((), description="Phases one after the other, such as head, then all.")
     select: Literal["val_accuracy", "val_loss"] = Field(
@@ -251,7 +255,6 @@ RESERVED: Mapping[str, tuple[tuple[str, ...], str]] = {
     "split.method": (("kfold", "deduplicated"), "cross-validation and deduplicated splits"),
     "split.allow_leaks": ((), "the check for leaking splits"),
     "source.recover_patients": ((), "recovery of patients by fingerprints"),
-    "training.compile": ((), "torch.compile"),
     "training.workers": ((), "data-parallel training"),
 }
 """What the recipe language has and this version of btkit does not carry out yet: a key, the values of it that are

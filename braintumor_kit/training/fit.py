@@ -1,7 +1,7 @@
 """Fitting a classifier as a recipe's [training] and [callbacks] say."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from braintumor_kit.training.callbacks import (
     require_tensorboard,
     tensorboard_writer,
 )
+from braintumor_kit.training.compiled import compile_where_it_pays
 from braintumor_kit.training.features import Features, Frozen, feature_stores, frozen_part
 from braintumor_kit.training.optimizers import make_optimizer
 from braintumor_kit.training.trainee import Trainee
@@ -100,11 +101,18 @@ class Watch:
     say: Callable[[str], None] = lambda text: None
 
 
-def fit(classifier: Classifier, task: Task, folder: Path, watch: Watch) -> Fitted:
+def fit(
+    classifier: Classifier,
+    task: Task,
+    folder: Path,
+    watch: Watch,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Fitted:
     """Trains phase by phase and leaves the classifier with the weights of the best epoch.
 
     Args:
         folder: of the run; `history.csv` and `checkpoints/` are written there as training goes on.
+        callbacks: further ones.
 
     Raises:
         WorkError: where the loss is not finite, or a file cannot be written.
@@ -115,7 +123,7 @@ def fit(classifier: Classifier, task: Task, folder: Path, watch: Watch) -> Fitte
     average = WeightAverage(classifier.model.variables, training.ema) if training.ema else None
     best = BestWeights(classifier.logits, folder / "checkpoints" / "best.weights.h5", training.select, average)
     steps = Steps(watch.step, len(task.train), sum(phase.epochs for phase in phases(training)))
-    always = [history, *([average] if average else []), best, steps]
+    always = [history, *([average] if average else []), best, steps, *callbacks]
     with kept_memory():
         for phase in phases(training):
             _run_phase(phase, len(history.epochs), classifier, task, always, watch)
@@ -199,6 +207,9 @@ def _run_phase(
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=task.training.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
+    if not lesson.features and task.train.samples >= task.train.batch_size:
+        first_batch, steps = task.train[0][0], phase.epochs * len(task.train)
+        compile_where_it_pays(lesson.trainee, first_batch, task.training.compile, steps, watch.say)
     schedule = RateSchedule(phase.schedule, phase.learning_rate, first_epoch, phase.epochs, len(task.train))
     lesson.trainee.fit(
         lesson.train,

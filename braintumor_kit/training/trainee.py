@@ -1,5 +1,6 @@
 """The classifier as Keras' fit sees it: rows of a store in, logits out, at the fast path's speed."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -41,16 +42,33 @@ class Trainee(keras.Model):
         self.seed = seed
         self.epoch = self.step = 0
         self._program = program
+        self._compiled: Callable[..., Tensor] | None = None
+        self._compiled_for = 0
         self.built = True
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether training steps on full batches run compiled."""
+        return self._compiled is not None
+
+    def compile_program(self, batch_size: int) -> None:
+        """Has torch compile training steps on full batches; others, and validation, run as they are."""
+        self._compiled, self._compiled_for = torch.compile(self._program, dynamic=False), batch_size
+
+    def run_as_it_is(self) -> None:
+        """Undoes `compile_program`."""
+        self._compiled = None
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Logits, float32 (N, classes), of uint8 slices (N, S, S, 1 or channels) or of features (N, ...)."""
         if inputs.device.type == "meta":  # Keras asks for shapes before the first step
             return torch.empty((len(inputs), self.network.output_shape[-1]), device="meta")
+        compiled = self._compiled if training and len(inputs) == self._compiled_for else None
+        program = compiled or self._program
         if self.augmentation is None:
-            return self._program(inputs, training=training)
+            return program(inputs, training=training)
         generator = augment_generator(self.seed, self.epoch, self.step, inputs.device) if training else None
-        return self._program(prepared(inputs, self.channels, self.augmentation, generator), training=training)
+        return program(prepared(inputs, self.channels, self.augmentation, generator), training=training)
 
     def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Any:
         """Updates the metrics and says their names alone: to read their values after every step would be to wait for

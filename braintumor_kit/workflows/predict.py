@@ -16,6 +16,7 @@ from braintumor_kit.data.dataset import BadImage
 from braintumor_kit.data.pixels import prepare
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.model.load import load_model
+from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.recipe.tables import PixelsTable
 from braintumor_kit.runs import Run, is_run
 
@@ -92,9 +93,9 @@ def _pixels(values: Any, file: Path) -> PixelsTable:
         raise InputError(f"{file}: {place}: {first['msg']}.") from error
 
 
-def predict(trained: Trained, paths: Sequence[Path]) -> Iterator[Prediction | BadImage]:
+def predict(trained: Trained, paths: Sequence[Path], precision: str = "float32") -> Iterator[Prediction | BadImage]:
     """Predictions in the order of the pictures; a `BadImage` in the place of one that cannot be read."""
-    predictor = Predictor(trained.model)
+    predictor = Predictor(trained.model, PRECISIONS[resolve_precision(precision)])
     for start in range(0, len(paths), predictor.batch_size):
         yield from _predict_batch(predictor, trained.pixels, paths[start : start + predictor.batch_size])
 

@@ -68,7 +68,7 @@ def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[st
     check_name(runs, name)
     dataset = list_samples(recipe, reporter)
     seed_everything(recipe.tables.seed)
-    classifier = _build(recipe, dataset)  # before decoding: weights that cannot be had are told at once
+    classifier = build(recipe, dataset)  # before decoding: weights that cannot be had are told at once
     check(classifier, recipe.tables.training, recipe.tables.callbacks)
     material = gather(recipe, dataset, reporter)
     run = new_run(runs, recipe.path.stem, name, started)
@@ -116,7 +116,8 @@ def gather(recipe: Recipe, dataset: Dataset, reporter: Reporter) -> Material:
     return Material(dataset, slices, split)
 
 
-def _build(recipe: Recipe, dataset: Dataset) -> Classifier:
+def build(recipe: Recipe, dataset: Dataset) -> Classifier:
+    """The classifier that the recipe asks for."""
     tables = recipe.tables
     backbone = recipe.backbone.make()
     with recipe.backbone.info.blamed("building its trunk"):
@@ -199,29 +200,35 @@ def _write_split(run: Run, material: Material) -> None:
     )
 
 
-def _fit(recipe: Recipe, material: Material, classifier: Classifier, run: Run, reporter: Reporter) -> Fitted:
+def make_task(recipe: Recipe, material: Material, reporter: Reporter) -> Task:
+    """What the recipe says is fitted to what."""
     tables = recipe.tables
     labels, classes = material.dataset.labels, len(material.dataset.classes)
-    places = material.places("train")
-    balanced = tables.training.class_weights == "balanced"
-    weights = balanced_weights(labels[places], classes) if balanced else None
-    precision = resolve_precision(tables.training.precision)
-    reporter.say(f"training in {precision}; weights: {classifier.weights}")
     device = torch.device(keras_device())
 
-    def batches(part: NDArray[np.int64], weights: Sequence[float] | None, seed: int | None) -> Batches:
-        store = store_of(material.slices, part, device)
-        return Batches([store], Labels(labels[part], classes, weights), tables.training.batch_size, seed)
+    def batches(part: str, weights: Sequence[float] | None = None, seed: int | None = None) -> Batches:
+        places = material.places(part)
+        with reporter.bar(f"copying {part} to the device") as progress:
+            store = store_of(material.slices, places, device, progress)
+        return Batches([store], Labels(labels[places], classes, weights), tables.training.batch_size, seed)
 
-    task = Task(
-        batches(places, weights, tables.seed),
-        batches(material.places("validation"), None, None),
+    balanced = tables.training.class_weights == "balanced"
+    weights = balanced_weights(labels[material.places("train")], classes) if balanced else None
+    return Task(
+        batches("train", weights, tables.seed),
+        batches("validation"),
         tables.training,
         tables.augment,
         tables.callbacks,
-        PRECISIONS[precision],
+        PRECISIONS[resolve_precision(tables.training.precision)],
         tables.seed,
     )
+
+
+def _fit(recipe: Recipe, material: Material, classifier: Classifier, run: Run, reporter: Reporter) -> Fitted:
+    task = make_task(recipe, material, reporter)
+    precision = resolve_precision(recipe.tables.training.precision)
+    reporter.say(f"training in {precision}; weights: {classifier.weights}")
     with reporter.bars("features of the frozen part", "training, step") as (features, steps):
         watch = Watch(lambda row: reporter.say(_epoch_line(row)), steps, features, reporter.say)
         return fit(classifier, task, run.folder, watch)

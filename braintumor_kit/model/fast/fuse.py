@@ -7,8 +7,7 @@ import keras
 from keras import layers
 
 from braintumor_kit.model.fast.graph import Call, Graph, Padding
-
-CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
+from braintumor_kit.model.fast.lowerings import CONVOLUTIONS, is_convolution
 
 FREE_AFTER = (*CONVOLUTIONS, layers.BatchNormalization, layers.Add, layers.ZeroPadding2D)
 """Layers whose output no gradient is computed from, so that the next layer may write over it."""
@@ -35,11 +34,7 @@ def write_over(graph: Graph) -> Graph:
     """Marks the inputs that a ReLU or a sum may write its result into: read by nobody else, and made by a layer whose
     gradient does not need them."""
     readers = graph.readers()
-    free = {
-        call.outputs[0]
-        for call in graph.calls
-        if type(call.layer) in FREE_AFTER and _activation(call.layer) in (None, keras.activations.linear)
-    }
+    free = {call.outputs[0] for call in graph.calls if _is_free_after(call)}
 
     def mark(call: Call) -> Call:
         if not (_is_rectifier(call.layer) or type(call.layer) is layers.Add):
@@ -76,9 +71,9 @@ def _even_padding(call: Call) -> Padding | None:
 
 
 def _can_pad(call: Call, padding: Padding, source: Call | None) -> bool:
-    if type(call.layer) in CONVOLUTIONS:
-        return bool(call.layer.padding == "valid") and call.is_plain
-    if type(call.layer) is layers.MaxPooling2D and call.layer.padding == "valid":
+    if is_convolution(call):
+        return bool(call.layer.padding == "valid")
+    if type(call.layer) is layers.MaxPooling2D and call.is_plain and call.layer.padding == "valid":
         fits = all(2 * pad <= size for pad, size in zip(padding, call.layer.pool_size, strict=True))
         return fits and source is not None and _is_rectifier(source.layer)
     return False
@@ -87,16 +82,21 @@ def _can_pad(call: Call, padding: Padding, source: Call | None) -> bool:
 def _can_fold(convolution: Call, call: Call, graph: Graph) -> bool:
     return (
         type(call.layer) is layers.BatchNormalization
-        and type(convolution.layer) in CONVOLUTIONS
-        and _activation(convolution.layer) in (None, keras.activations.linear)
+        and is_convolution(convolution)
+        and _is_linear(convolution.layer)
         and call.layer.axis in ((1, -3) if graph.channels_first else (3, -1))
-        and convolution.is_plain
         and call.is_plain
     )
 
 
-def _activation(layer: Any) -> Any:
-    return getattr(layer, "activation", None)
+def _is_free_after(call: Call) -> bool:
+    """Whether the call makes a value of its own, which nothing but its readers needs any more."""
+    copies = type(call.layer) is not layers.Add or len(call.inputs) > 1  # the sum of one value is that value
+    return type(call.layer) in FREE_AFTER and call.is_plain and _is_linear(call.layer) and copies
+
+
+def _is_linear(layer: Any) -> bool:
+    return getattr(layer, "activation", None) in (None, keras.activations.linear)
 
 
 def _is_rectifier(layer: Any) -> bool:

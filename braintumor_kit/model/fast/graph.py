@@ -11,6 +11,9 @@ from keras.src.models.functional import Functional  # Keras has no public name f
 
 Padding = tuple[int, int]
 
+INDIFFERENT = (keras.layers.Rescaling, keras.layers.Flatten)
+"""Layers whose data format says nothing of the model: a scale is the same in both, and most leave Flatten's alone."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -42,8 +45,8 @@ class Call:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is called with tensors and nothing else."""
-        return _is_plain(self.arguments)
+        """Whether it is called with tensors and nothing else, of a layer that does what its class alone says."""
+        return _is_plain(self.arguments) and not _does_more(self.layer)
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,13 @@ def graph_of(model: keras.Model) -> Graph:
     Raises:
         ValueError: where the model is not functional, or mixes channels_first and channels_last layers.
     """
-    if not isinstance(model, Functional):
+    functional = _functional(model)
+    if functional is None:
         raise ValueError(f"model '{model.name}' is not functional.")
     numbers = count()
-    inputs = tuple(next(numbers) for _ in model.inputs)
+    inputs = tuple(next(numbers) for _ in functional.inputs)
     calls: list[Call] = []
-    outputs = tuple(_write_out(model, inputs, numbers, calls))
+    outputs = tuple(_write_out(functional, inputs, numbers, calls))
     return Graph(tuple(calls), inputs, outputs, _channels_first(calls))
 
 
@@ -96,7 +100,7 @@ def _write_out(model: Functional, inputs: tuple[int, ...], numbers: Iterator[int
         tensors = node.arguments.keras_tensors
         given = tuple(known[id(tensor)] for tensor in tensors)
         inside = _functional(node.operation)
-        if inside is not None and _is_plain(node.arguments):
+        if inside is not None and _is_plain(node.arguments) and _takes(inside, tensors):
             made = tuple(_write_out(inside, given, numbers, calls))
         else:
             made = tuple(next(numbers) for _ in node.outputs)
@@ -111,9 +115,26 @@ def _is_plain(arguments: Any) -> bool:
     return all(value is None for name, value in arguments.kwargs.items() if name != "training")
 
 
+def _does_more(layer: Any) -> bool:
+    """Whether a layer adds a loss of its output or low-rank weights, is quantized, or has weights of another dtype."""
+    additions = ("activity_regularizer", "lora_enabled", "quantization_mode")
+    return any(getattr(layer, name, None) for name in additions) or (
+        isinstance(layer, keras.Layer) and layer.variable_dtype != "float32"
+    )
+
+
+def _takes(model: Functional, tensors: list[Any]) -> bool:
+    """Whether a model takes these tensors as they are: Keras casts and reshapes those that do not fit."""
+
+    def kinds(of: list[Any]) -> list[Any]:
+        return [(tensor.dtype, len(tensor.shape)) for tensor in of]
+
+    return kinds(model.inputs) == kinds(tensors)
+
+
 def _functional(operation: Any) -> Functional | None:
     """The functional model that an operation is, where calling it means walking its graph and no more."""
-    if isinstance(operation, keras.Sequential):
+    if isinstance(operation, keras.Sequential) and type(operation).call is keras.Sequential.call:
         operation = operation._functional
     return operation if isinstance(operation, Functional) and type(operation).call is Functional.call else None
 
@@ -129,7 +150,7 @@ def _channels_first(calls: list[Call]) -> bool | None:
     formats: dict[str, str] = {}
     for call in calls:
         layout = getattr(call.layer, "data_format", None)
-        if layout and not isinstance(call.layer, keras.layers.Rescaling):  # whose scale is the same in both
+        if layout and not isinstance(call.layer, INDIFFERENT):
             formats.setdefault(layout, call.layer.name)
     if len(formats) > 1:
         raise ValueError(f"layers {' and '.join(repr(name) for name in formats.values())} differ in data format.")

@@ -22,6 +22,8 @@ Lowered = Callable[..., Tensor]
 Lowering = Callable[[Call, "Setting"], Lowered | None]
 Elementwise = Callable[[Tensor], Tensor]
 
+CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -56,9 +58,17 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
+def is_convolution(call: Call) -> bool:
+    """Whether it is a convolution that is said in torch, so that it can take its neighbours in."""
+    layer = call.layer
+    if type(layer) not in CONVOLUTIONS or not call.is_plain:
+        return False
+    return layer.dilation_rate in ((1, 1), 1) and _elementwise(layer.activation) is not None
+
+
 def _convolution(call: Call, setting: Setting) -> Lowered | None:
     layer, activation = call.layer, _elementwise(call.layer.activation, over=True)
-    if layer.dilation_rate not in ((1, 1), 1) or activation is None:
+    if activation is None or not is_convolution(call):
         return None
     if setting.frozen:
         weights = constant_weights(layer, setting.dtype, call.normalization)
@@ -208,7 +218,7 @@ def _rescaling(call: Call, setting: Setting) -> Lowered | None:
     scale, offset = (torch.as_tensor(value, dtype=torch.float32) for value in (call.layer.scale, call.layer.offset))
     if call.ranks != {4} or max(scale.ndim, offset.ndim) > (0 if setting.channels_first else 1):
         return None
-    scale, offset = (value.reshape(1, -1, 1, 1) for value in (scale, offset))
+    scale, offset = (value.reshape(1, -1, 1, 1) for value in torch.broadcast_tensors(scale, offset))
     places: dict[torch.device, tuple[Tensor, Tensor]] = {}  # copied to a device once, not once a step
 
     def run(training: bool, x: Tensor) -> Tensor:

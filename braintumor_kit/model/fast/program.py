@@ -35,7 +35,7 @@ class Program:
         model: functional, with any inputs and outputs, or the graph of one or a part of it.
         dtype: of convolutions: torch.float32 or torch.bfloat16.
         frozen: for inference alone: convolutions take copies of the weights, with batch normalisation folded in.
-            Weights that are assigned later are not seen.
+            Made for the weights of the moment: of those assigned later, convolutions see nothing and others do.
 
     Raises:
         ValueError: for models of another form, such as subclassed ones.
@@ -56,7 +56,7 @@ class Program:
 
     def __call__(self, *inputs: Tensor, training: bool = False) -> Any:
         """The model's output, or the tuple of its outputs, for pictures in the layout of the model, (N, H, W, C) as a
-        rule."""
+        rule, and of the dtype that its inputs declare."""
         values = dict(zip(self._inputs, (_to_torch(value, self._channels_first) for value in inputs), strict=True))
         learning = training and not self.frozen
         for step in self._steps:

@@ -1,0 +1,111 @@
+"""`btkit bench`: what it compares, what it writes, and ratios that guard the speed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from braintumor_kit.bench import race as races
+from braintumor_kit.bench.race import Entry, race
+from braintumor_kit.bench.rows import Row
+from braintumor_kit.commands.bench import GROUPS
+from braintumor_kit.errors import WorkError
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A small one: ResNet-18 on pictures of 64 pixels."""
+    out = tmp_path_factory.mktemp("bench")
+    groups = [word for group in ("fit", "inference", "frozen", "data") for word in ("--only", group)]
+    sizes = ["--depth", "18", "--image-size", "64", "--rounds", "3"]
+    command = [sys.executable, "-m", "braintumor_kit", "bench", *groups, *sizes, "--out", str(out), "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    result: dict[str, Any] = json.loads(ended.stdout)
+    assert result == json.loads((out / "bench.json").read_text())
+    with Image.open(out / "bench.png") as figure:
+        assert figure.width > 1000
+    return result
+
+
+def row(bench: dict[str, Any], name: str, peer: str = "") -> dict[str, Any]:
+    """The row of that name whose peer contains these words."""
+    (found,) = (row for row in bench["rows"] if row["name"].startswith(name) and peer in row["peer"])
+    return found
+
+
+def test_the_machine_and_the_documented_keys_are_there(bench: dict[str, Any]) -> None:
+    assert set(bench["machine"]) >= {"processor", "cores", "bf16_matrix_units", "gpu"}
+    assert bench["machine"]["cores"] >= 1
+    for item in bench["rows"]:
+        assert set(item) >= {"name", "peer", "ours", "theirs", "unit", "ratio"}
+        assert item["ours"] > 0
+        assert item["theirs"] > 0
+
+
+def test_ratios_are_of_the_two_figures(bench: dict[str, Any]) -> None:
+    for item in bench["rows"]:
+        better = item["ours"] / item["theirs"] if item["unit"] == "images/s" else item["theirs"] / item["ours"]
+        if item["low"] is None:
+            assert item["ratio"] == pytest.approx(better)
+        else:
+            assert item["low"] <= item["ratio"] <= item["high"]
+
+
+def test_training_is_faster_than_keras_hub_as_it_comes(bench: dict[str, Any]) -> None:
+    """Promised is twice at 224 pixels; this is a small picture on a busy machine."""
+    assert row(bench, "fit/", "keras-hub")["ratio"] > 1.2
+
+
+def test_a_second_run_decodes_nothing_and_a_frozen_trunk_computes_once(bench: dict[str, Any]) -> None:
+    assert row(bench, "data/")["ratio"] > 3
+    assert row(bench, "frozen/")["ratio"] > 3
+
+
+def test_little_of_an_epoch_is_outside_of_its_steps(bench: dict[str, Any]) -> None:
+    assert row(bench, "overhead/")["ours"] < 0.2
+
+
+def test_a_promise_is_kept_or_not() -> None:
+    assert Row("a", "b", 2, 1, "images/s", 2.0, at_least=2.0).holds
+    assert not Row("a", "b", 1.9, 1, "images/s", 1.9, at_least=2.0).holds
+    assert Row("a", "b", 1, 2, "images/s", 0.5).holds
+
+
+def test_contenders_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two contenders that write down when it is their turn."""
+    script = tmp_path / "turns.py"
+    script.write_text(
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from braintumor_kit.bench.gate import Gate\n"
+        "settings = json.loads(sys.argv[-1])\n"
+        "def tell(word):\n"
+        "    with Path(settings['file']).open('a') as file: file.write(settings['name'] + word)\n"
+        "gate = Gate()\n"
+        "gate.wait(); tell('0'); gate.ready()\n"
+        "while gate.wait(): tell('1'); gate.done(8, more=2)\n"
+    )
+    monkeypatch.setattr(races, "COMMAND", (sys.executable, str(script)))
+    file = str(tmp_path / "turns")
+    a, b = race([Entry("a", {"name": "a", "file": file}), Entry("b", {"name": "b", "file": file})], rounds=2)
+    assert Path(file).read_text() == "a0b0a1b1a1b1"
+    assert len(a.rates) == len(b.rates) == 2
+    assert a.facts[0]["more"] == 2
+    assert a.rates[0] == pytest.approx(8 / a.facts[0]["seconds"])
+
+
+def test_a_contender_that_fails_is_named_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(races, "COMMAND", (sys.executable, "-c", "raise SystemExit('no such network')"))
+    with pytest.raises(WorkError, match="the benchmark's 'torch_fit' stopped: no such network"):
+        race([Entry("torch_fit")], rounds=1)
+
+
+def test_the_command_offers_the_groups_that_there_are() -> None:
+    from braintumor_kit.bench.groups import GROUPS as KNOWN
+
+    assert tuple(KNOWN) == GROUPS
