@@ -78,7 +78,7 @@ class Graph:
 
 
 def graph_of(model: keras.Model) -> Graph:
-    """Writes a functional model's graph out.
+    """Writes out the graph of a functional model, or of a sequential one, which Keras runs as such.
 
     Raises:
         ValueError: where the model is not functional, or mixes channels_first and channels_last layers.
