@@ -156,6 +156,19 @@ def test_where_there_is_no_room_the_trunk_runs_in_every_epoch(tmp_path: Path, mo
     assert told == ["no room to keep the outputs of the frozen part: it is computed anew in every epoch"]
 
 
+def test_an_average_that_an_earlier_phase_moved_is_validated_whole(tmp_path: Path) -> None:
+    phases = [{"epochs": 1, "trainable": "all"}, {"epochs": 2, "trainable": "head"}]
+    *_, told = trained(tmp_path, AugmentTable(), epochs=None, phases=phases, ema=0.9)
+    assert not told
+    *_, told = trained(tmp_path, AugmentTable(), epochs=None, phases=phases)
+    assert any("computed once" in line for line in told)
+
+
+def test_compiling_what_runs_on_features_is_refused_aloud(tmp_path: Path) -> None:
+    *_, told = trained(tmp_path, AugmentTable(), trainable="head", compile=True)
+    assert "what runs on features is not compiled: there is little of it" in told
+
+
 @pytest.mark.parametrize(
     ("trainable", "dropout", "last", "first_of_rest"),
     [

@@ -42,7 +42,7 @@ class Laps:
 
     Attributes:
         rates: images a second of each lap.
-        memory: the greatest anonymous resident memory after a lap, in MiB.
+        memory: the greatest anonymous resident memory, in MiB.
         facts: what else each lap told.
     """
 

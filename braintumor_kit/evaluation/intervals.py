@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2000
 LEVEL = 0.95
-_AT_ONCE = 20_000_000
-"""Weights held at once: 160 MB of float64 however many samples there are."""
+_AT_ONCE = 4_000_000
+"""Weights held at once, 64 MB with their copy in float64, however many samples there are."""
 
 Figure = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Confusion matrices (..., K, K), true class in rows, to one figure each (...)."""

@@ -49,12 +49,14 @@ class Predictor:
 
     def over(self, slices: Slices, progress: Progress = quiet) -> NDArray[np.float32]:
         """Probabilities of every slice, (len(slices), classes)."""
-        parts = []
+        classes = len(self(slices[np.arange(1)])[0])
+        # One array for all: many small ones that stay would break up the memory that batches use again and again.
+        probabilities = np.empty((len(slices), classes), np.float32)
         with kept_memory():
             for places in _batches(len(slices), self.batch_size):
-                parts.append(self(slices[places]))
+                probabilities[places] = self(slices[places])
                 progress(int(places[-1]) + 1, len(slices))
-        return np.concatenate(parts)
+        return probabilities
 
 
 @contextmanager

@@ -201,15 +201,17 @@ def _run_phase(
     classifier.model.trainable = True
     for layer in frozen_layers(classifier, phase.trainable):
         layer.trainable = False
-    lesson = _on_features(phase, classifier, task, watch) or _on_slices(classifier, task)
+    lesson = _on_features(phase, first_epoch, classifier, task, watch) or _on_slices(classifier, task)
     lesson.trainee.compile(
         optimizer=make_optimizer(task.training, phase.learning_rate),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=task.training.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
-    if not lesson.features and task.train.samples >= task.train.batch_size:
+    if not lesson.features:
         first_batch, steps = task.train[0][0], phase.epochs * len(task.train)
         compile_where_it_pays(lesson.trainee, first_batch, task.training.compile, steps, watch.say)
+    elif task.training.compile is True:
+        watch.say("what runs on features is not compiled: there is little of it")
     schedule = RateSchedule(phase.schedule, phase.learning_rate, first_epoch, phase.epochs, len(task.train))
     lesson.trainee.fit(
         lesson.train,
@@ -233,9 +235,11 @@ def _on_slices(classifier: Classifier, task: Task) -> Lesson:
     return Lesson(Trainee(classifier, program, task.augmentation, task.seed), task.train, task.validation)
 
 
-def _on_features(phase: Phase, classifier: Classifier, task: Task, watch: Watch) -> Lesson | None:
+def _on_features(phase: Phase, first_epoch: int, classifier: Classifier, task: Task, watch: Watch) -> Lesson | None:
     """The lesson on features, where the phase has a frozen part and there is room for what it gives."""
-    parts = frozen_part(graph_of(classifier.logits)) if task.training.feature_views else None
+    if not task.training.feature_views or (task.training.ema and first_epoch):
+        return None  # after a phase that moved them, frozen weights and their average differ, and validation takes both
+    parts = frozen_part(graph_of(classifier.logits))
     if parts is None:
         return None
     augmentation = task.augmentation if task.augmentation != AugmentTable() else None
