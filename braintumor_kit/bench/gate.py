@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-
 SAMPLED_EVERY = 0.05
 """Seconds between two looks at the memory."""
 
