@@ -1,7 +1,7 @@
 """What tests share: caches of their own, the real data where it is at hand, and the command line in this process."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,17 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real MRI data are missing: neither BTKIT_TEST_DATA nor ../shared/data is a folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For networks so small that they are slower with more threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

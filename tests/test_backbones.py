@@ -41,13 +41,7 @@ BACKBONES = [
 LIGHT = [BACKBONES[1], BACKBONES[3], BACKBONES[5]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks as small as these are slower with more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build(plugin: type[Backbone[Any]], size: int = SMALL, channels: int = 3, **options: Any) -> Trunk:

@@ -18,7 +18,6 @@ from test_fast import (
     conv,
     gate,
     normed,
-    one_thread,  # noqa: F401 - a fixture, which is used here too
     step,
     stir,
 )
@@ -31,6 +30,8 @@ from braintumor_kit.model.fast import Program, graph_of
 import keras
 import keras_hub
 from keras import layers
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def inner() -> keras.Model:
@@ -157,7 +158,10 @@ FORMS: dict[str, Built] = {
 
 @pytest.mark.parametrize("name", FORMS)
 def test_forms_compute_and_learn_as_in_keras(name: str) -> None:
-    model = built(FORMS[name], (12, 12, 8))
+    assert_computes_and_learns_as_in_keras(built(FORMS[name], (12, 12, 8)))
+
+
+def assert_computes_and_learns_as_in_keras(model: keras.Model) -> None:
     inputs = batch(model)
     for training in (False, True):
         expected = step(model, by_keras(model), inputs, training)
@@ -192,12 +196,7 @@ CHANNELS_FIRST: dict[str, Built] = {
 
 @pytest.mark.parametrize("name", CHANNELS_FIRST)
 def test_channels_first_models_compute_and_learn_as_in_keras(name: str) -> None:
-    model = built(CHANNELS_FIRST[name], (8, 12, 10))
-    inputs = batch(model)
-    for training in (False, True):
-        expected = step(model, by_keras(model), inputs, training)
-        assert_same_steps(step(model, Program(model), inputs, training), expected, 1e-4)
-    assert_same_inference(model, inputs, 1e-5)
+    assert_computes_and_learns_as_in_keras(built(CHANNELS_FIRST[name], (8, 12, 10)))
 
 
 @pytest.mark.parametrize("name", [name for name in FORMS if name.startswith(("a model in", "a model not in"))])

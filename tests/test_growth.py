@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from braintumor_kit.bench.gate import anonymous_memory
 from braintumor_kit.files import read_csv
 
 RECIPE = """\
@@ -57,16 +58,13 @@ def write_slices(folder: Path, count: int) -> None:
     (folder / "recipe.toml").write_text(RECIPE)
 
 
-def anonymous_memory(process: int) -> float:
-    """RssAnon of a process and all below it, in MiB: maps of files do not count."""
-    total = 0.0
+def memory_of_all(process: int) -> float:
+    """Anonymous memory of a process and all below it, in MiB: maps of files do not count."""
     try:
-        status = Path(f"/proc/{process}/status").read_text()
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     except OSError:  # it has just ended
         return 0.0
-    total += next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("RssAnon")), 0.0)
-    return total + sum(anonymous_memory(int(child)) for child in children)
+    return anonymous_memory(process) + sum(memory_of_all(int(child)) for child in children)
 
 
 def run(folder: Path, count: int) -> Grown:
@@ -81,7 +79,7 @@ def run(folder: Path, count: int) -> Grown:
             env={**os.environ, "BTKIT_CACHE": str(folder / "cache")},
         )
         while process.poll() is None:
-            most = max(most, anonymous_memory(process.pid))
+            most = max(most, memory_of_all(process.pid))
             time.sleep(0.1)
     assert process.returncode == 0, (folder / "output").read_text()[-2000:]
     seconds = time.monotonic() - began

@@ -9,7 +9,6 @@ from joblib import cpu_count
 
 from braintumor_kit.bench.groups import GROUPS, Course
 from braintumor_kit.bench.material import write_pictures
-from braintumor_kit.bench.rows import Row
 from braintumor_kit.files import write_json
 from braintumor_kit.model.precision import computes_bfloat16, describe_device, processor_name, resolve_precision
 from braintumor_kit.progress import Reporter
@@ -43,7 +42,6 @@ def bench(
         "packages": package_versions(),
         "rows": [],
     }
-    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="btkit-bench-") as folder:
         with reporter.bar("painting pictures") as progress:
             write_pictures(Path(folder), PATIENTS, progress)
@@ -51,9 +49,8 @@ def bench(
         course = Course(Path(folder), depths, precision, image_size, batch_size, rounds, reporter.say)
         for group in groups:
             for row in GROUPS[group](course):
-                rows.append(row)
                 reporter.say(f"  {row.name} / {row.peer}: {row.ratio:.2f}")
-                result["rows"] = [row.as_json() for row in rows]
+                result["rows"].append(row.as_json())
                 write_json(out / "bench.json", result)
     draw_ratios(out / "bench.png", result)
     return result

@@ -67,11 +67,12 @@ class Gate:
         print(json.dumps(facts), file=sys.stdout, flush=True)
 
 
-def anonymous_memory() -> float:
-    """Resident memory of this process that no file backs, in MiB; a mapped cache does not count. 0 where the system
-    does not tell."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
+def anonymous_memory(process: int | str = "self") -> float:
+    """Resident memory of a process that no file backs, in MiB; a mapped cache does not count. 0 where the system does
+    not tell, or the process is no more."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
         return 0.0
-    lines = (line.split() for line in status.read_text().splitlines() if line.startswith("RssAnon:"))
+    lines = (line.split() for line in status.splitlines() if line.startswith("RssAnon:"))
     return next((int(words[1]) / 1024 for words in lines), 0.0)

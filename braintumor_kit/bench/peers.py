@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from braintumor_kit.backend import import_torchvision
 from braintumor_kit.bench.gate import Gate
+from braintumor_kit.bench.laps import LapsOfFit
 from braintumor_kit.memory import kept_memory
 
 CLASSES = 4
@@ -117,28 +118,7 @@ def keras_hub_fit(settings: dict[str, Any], gate: Gate) -> None:
     random = np.random.default_rng(0)
     pictures = random.random((POOL * batch, size, size, 3), np.float32)
     labels = random.integers(0, CLASSES, POOL * batch)
-    lap = _LapsOfFit(settings, gate)
-    model.fit(pictures, labels, batch_size=batch, epochs=10**6, verbose=0, callbacks=[lap])
-
-
-class _LapsOfFit(keras.callbacks.Callback):
-    """Ends a lap after so many steps of Keras' fit, and waits for the next turn."""
-
-    def __init__(self, settings: dict[str, Any], gate: Gate) -> None:
-        super().__init__()
-        self._gate, self._images = gate, settings["steps"] * settings["batch_size"]
-        self._left, self._warm, self._steps = settings["warm_up"], False, settings["steps"]
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._left -= 1
-        if self._left:
-            return
-        if self._warm:
-            self._gate.done(self._images)
-        else:
-            self._gate.ready()
-        self._warm, self._left = True, self._steps
-        self.model.stop_training = not self._gate.wait()
+    model.fit(pictures, labels, batch_size=batch, epochs=10**6, verbose=0, callbacks=[LapsOfFit(settings, gate)])
 
 
 def _run(settings: dict[str, Any], gate: Gate, step: Any, device: torch.device) -> None:

@@ -37,7 +37,7 @@ class Predictor:
         except ValueError:  # a form that the fast path does not take, which Keras itself does
             self._run = lambda pictures: model(pictures, training=False)
         self._device = torch.device(keras_device())
-        self._channels = int(model.input_shape[-1])
+        self._channels, self._classes = int(model.input_shape[-1]), int(model.output_shape[-1])
         self.batch_size = ON_GPU if self._device.type == "cuda" else ON_CPU
 
     def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -49,9 +49,8 @@ class Predictor:
 
     def over(self, slices: Slices, progress: Progress = quiet) -> NDArray[np.float32]:
         """Probabilities of every slice, (len(slices), classes)."""
-        classes = len(self(slices[np.arange(1)])[0])
         # One array for all: many small ones that stay would break up the memory that batches use again and again.
-        probabilities = np.empty((len(slices), classes), np.float32)
+        probabilities = np.empty((len(slices), self._classes), np.float32)
         with kept_memory():
             for places in _batches(len(slices), self.batch_size):
                 probabilities[places] = self(slices[places])

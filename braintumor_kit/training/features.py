@@ -42,6 +42,14 @@ class Frozen:
     augmentation: AugmentTable | None
     seed: int
 
+    def of(self, source: Store, rows: Tensor, view: int | None = None) -> Tensor:
+        """Features of these rows of slices: of a view of them, or of the slices as they are."""
+        generator = None if view is None else feature_generator(self.seed, view, int(rows[0]), source.device)
+        with torch.inference_mode():
+            slices = source.take(rows.to(source.index_device))
+            features: Tensor = self.program(prepared(slices, self.channels, self.augmentation, generator))
+        return features
+
 
 class Features(keras.callbacks.Callback):
     """Computes the features when the first epoch begins, inside of that epoch's time.
@@ -74,17 +82,9 @@ class Features(keras.callbacks.Callback):
             source, target, view = self._work.pop(0)
             for start in range(0, len(source), BATCH):
                 rows = torch.arange(start, min(start + BATCH, len(source)))
-                _write(target, rows, self._compute(source, rows, view))
+                _write(target, rows, self._frozen.of(source, rows, view))
                 done += len(rows)
                 self._progress(done, total)
-
-    def _compute(self, source: Store, rows: Tensor, view: int | None) -> Tensor:
-        frozen = self._frozen
-        augmentation = frozen.augmentation if view is not None else None
-        generator = feature_generator(frozen.seed, view or 0, int(rows[0]), source.device)
-        with torch.inference_mode():
-            slices = source.take(rows.to(source.index_device))
-            return frozen.program(prepared(slices, frozen.channels, augmentation, generator))
 
 
 def feature_stores(frozen: Frozen, train: Store, validation: Store, views: int) -> list[Store] | None:
@@ -94,7 +94,7 @@ def feature_stores(frozen: Frozen, train: Store, validation: Store, views: int) 
     Returns:
         None where there is no room for them.
     """
-    one = _shape_of_one(frozen, train)
+    one = frozen.of(train, torch.tensor([0]))[0]
     counts = [*[len(train)] * views, len(validation)]
     size = sum(counts) * one.nbytes
     if fits_on_gpu(size, train.device):
@@ -104,14 +104,6 @@ def feature_stores(frozen: Frozen, train: Store, validation: Store, views: int) 
     if size > SHARE_OF_DISK * shutil.disk_usage(folder).free:
         return None
     return [_on_disk(folder, (count, *one.shape), one.dtype, train.device) for count in counts]
-
-
-def _shape_of_one(frozen: Frozen, slices: Store) -> Tensor:
-    """The features of one slice, to see what they are."""
-    with torch.inference_mode():
-        first = slices.take(torch.zeros(1, dtype=torch.int64, device=slices.index_device))
-        features: Tensor = frozen.program(prepared(first, frozen.channels, None))
-    return features[0]
 
 
 def _on_disk(folder: Path, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Store:

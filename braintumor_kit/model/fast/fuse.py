@@ -84,7 +84,7 @@ def _can_fold(convolution: Call, call: Call, graph: Graph) -> bool:
         type(call.layer) is layers.BatchNormalization
         and is_convolution(convolution)
         and _is_linear(convolution.layer)
-        and call.layer.axis in ((1, -3) if graph.channels_first else (3, -1))
+        and call.layer.axis in graph.channel_axes
         and call.is_plain
     )
 

@@ -64,6 +64,11 @@ class Graph:
     outputs: tuple[int, ...]
     channels_first: bool | None
 
+    @property
+    def channel_axes(self) -> tuple[int, int]:
+        """What Keras calls the axis of channels of pictures, counted from either end."""
+        return (1, -3) if self.channels_first else (3, -1)
+
     def readers(self) -> Counter[int]:
         """How often each value is read, the model's outputs counted in."""
         return Counter([*(number for call in self.calls for number in call.inputs), *self.outputs])

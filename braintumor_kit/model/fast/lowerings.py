@@ -32,17 +32,19 @@ class Setting:
     Attributes:
         dtype: of convolutions.
         channels_first: layout of pictures in the Keras model.
+        channel_axes: what that model calls their axis of channels.
         frozen: weights are constants.
     """
 
     dtype: torch.dtype
     channels_first: bool
+    channel_axes: tuple[int, int]
     frozen: bool
 
     def is_of_channels(self, call: Call, axis: int) -> bool:
         """Whether `axis` is that of channels or features, of all pictures or all rows that the call reads."""
         if call.ranks == {4}:
-            return axis in ((1, -3) if self.channels_first else (3, -1))
+            return axis in self.channel_axes
         return call.ranks == {2} and axis in (1, -1)
 
 

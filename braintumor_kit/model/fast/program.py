@@ -44,7 +44,7 @@ class Program:
     def __init__(self, model: keras.Model | Graph, dtype: torch.dtype = torch.float32, frozen: bool = False) -> None:
         graph = take_paddings_in(model if isinstance(model, Graph) else graph_of(model))
         graph = write_over(fold_normalization(graph) if frozen else graph)
-        setting = Setting(dtype, bool(graph.channels_first), frozen)
+        setting = Setting(dtype, bool(graph.channels_first), graph.channel_axes, frozen)
         self.dtype = dtype
         self.frozen = frozen
         self._channels_first = setting.channels_first
