@@ -26,19 +26,21 @@ MAY_IMPORT = {
     "phantom": {"contracts", "errors"},
     "model": {"backend", "contracts", "data", "errors", "memory"},
     "evaluation": {"errors"},
+    "explanation": {"backend", "contracts", "errors", "evaluation", "model", "registry", "spelling"},
     "training": {"backend", "contracts", "data", "errors", "files", "memory", "model", "recipe", "spelling"},
     "report": {"evaluation", "files"},
     "workflows": {
-        "backend", "contracts", "data", "errors", "evaluation", "files", "model", "progress", "recipe", "registry",
-        "report", "runs", "training",
+        "backend", "contracts", "data", "errors", "evaluation", "explanation", "files", "memory", "model", "progress",
+        "recipe", "registry", "report", "runs", "training",
     },
     "bench": {
         "backend", "data", "errors", "files", "memory", "model", "progress", "recipe", "report", "runs", "training",
         "workflows",
     },
     "commands": {"bench", "errors", "files", "progress", "recipe", "registry", "runs", "workflows", "data"},
+    "api": {"errors", "explanation", "memory", "model", "recipe", "registry", "report", "runs", "workflows"},
     "__main__": {"commands"},
-    "__init__": set(),
+    "__init__": {"api"},
 }  # fmt: skip
 """What each part of braintumor_kit may import of the others; arrows point down only."""
 

@@ -59,8 +59,11 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
         ("[pixels]\nfit = 'crop'", "[pixels] fit: must be 'stretch' or 'pad', not 'crop'; choose one of them."),
         ("[training]\nphases = [{ epochs = 1, learnig_rate = 1e-3 }]",
          "[training.phases.0] learnig_rate: unknown key; did you mean 'learning_rate'?"),
-        ("[[explain]]\nmethod = 'gradcam'",
-         "explain: explanations at the end of a run: not in this version of btkit yet."),
+        ("[[explain]]\nmethod = 'gradcm'",
+         "[explain.0] method: there is no explainer plugin named 'gradcm'; did you mean 'gradcam'? Known: "
+         "eigencam, gradcam, gradcampp, guided_gradcam, hirescam, integrated_gradients, layercam, occlusion, rise, "
+         "scorecam, smoothgrad."),
+        ("[[explain]]\nmethod = 'rise'\nmask = 3", "[explain.0] mask: unknown key; did you mean 'masks'?"),
         ("[split]\nmethod = 'kfold'",
          "[split] method: cross-validation and deduplicated splits: not in this version of btkit yet."),
         ("[training]\nworkers = 4", "[training] workers: data-parallel training: not in this version of btkit yet."),

@@ -33,6 +33,15 @@ json_option: Callable[..., Any] = click.option(
 )
 
 
+def divide(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """The run or `.keras` file that stands first, None where there is none, and the images after it."""
+    from braintumor_kit.runs import is_run
+
+    if arguments and (is_run(arguments[0]) or arguments[0].endswith(".keras")):
+        return arguments[0], arguments[1:]
+    return None, arguments
+
+
 @contextmanager
 def large_imports() -> Iterator[None]:
     """Inside, torch and Keras are imported for the first time, and the garbage collector stands aside.

@@ -23,6 +23,10 @@ COMMANDS = {
         "braintumor_kit.commands.predict:predict",
         "Class probabilities for images or folders of them.",
     ),
+    "explain": (
+        "braintumor_kit.commands.explain:explain",
+        "Maps of where a network looks, with overlays, and how right they are.",
+    ),
     "recipe": (
         "braintumor_kit.commands.recipe:recipe",
         "Check a recipe, show it resolved, print its schema.",

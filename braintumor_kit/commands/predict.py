@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from braintumor_kit.commands.common import json_option, large_imports, print_json, print_table, runs_option
+from braintumor_kit.commands.common import divide, json_option, large_imports, print_json, print_table, runs_option
 
 
 @click.command()
@@ -27,15 +27,16 @@ def predict(arguments: tuple[str, ...], runs: Path, precision: str, as_csv: bool
     it is left out)."""
     from braintumor_kit.errors import InputError
 
-    run, images = _divide(arguments)
+    run, images = divide(arguments)
     if not images:
         raise click.UsageError("name at least one image or folder of images.")
     with large_imports():
         from braintumor_kit.data.dataset import BadImage
         from braintumor_kit.workflows import predict as workflow
+        from braintumor_kit.workflows.trained import trained_of_argument
 
     paths = workflow.pictures_in(images)
-    trained = _trained(run, runs, workflow)
+    trained = trained_of_argument(run, runs)
     results = list(workflow.predict(trained, paths, precision))
     good = [workflow.as_json(item, trained.classes) for item in results if not isinstance(item, BadImage)]
     bad = [item for item in results if isinstance(item, BadImage)]
@@ -43,21 +44,6 @@ def predict(arguments: tuple[str, ...], runs: Path, precision: str, as_csv: bool
     click.echo("Research use only, not a medical device.", err=True)
     if bad:
         raise InputError("\n".join([f"{len(bad)} of {len(results)} cannot be read:", *(f"  {b.reason}" for b in bad)]))
-
-
-def _divide(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
-    from braintumor_kit.runs import is_run
-
-    first, *rest = arguments
-    return (first, tuple(rest)) if is_run(first) or first.endswith(".keras") else (None, arguments)
-
-
-def _trained(run: str | None, runs: Path, workflow: Any) -> Any:
-    from braintumor_kit.runs import find_run
-
-    if run is not None and run.endswith(".keras"):
-        return workflow.trained_from_file(Path(run))
-    return workflow.trained_of(find_run(run, runs))
 
 
 def _print(good: list[dict[str, Any]], classes: tuple[str, ...], as_csv: bool, as_json: bool) -> None:

@@ -10,7 +10,7 @@ What a plugin may raise, and what each error means for the user, stands in `brai
 """
 
 from braintumor_kit.contracts.backbones import Backbone, Trunk
-from braintumor_kit.contracts.explainers import Explainer
+from braintumor_kit.contracts.explainers import Explainer, Maps, ModelView
 from braintumor_kit.contracts.options import NameOrPath, NoOptions, PluginOptions
 from braintumor_kit.contracts.plugin import Plugin
 from braintumor_kit.contracts.sources import SPLITS, Sample, Source
@@ -23,6 +23,8 @@ __all__ = [
     "Explainer",
     "ImageError",
     "InputError",
+    "Maps",
+    "ModelView",
     "NameOrPath",
     "NoOptions",
     "Plugin",

@@ -1,7 +1,7 @@
 """Contract of an explainer, API version 1.
 
-An explainer turns (model, images, targets) into maps. It sees the model through a small view that gives logits and,
-for methods on a layer's activations, the activations and their gradients; hooks and modes are btkit's affair.
+An explainer turns (model, images, targets) into maps. It sees the model through a small view that gives scores,
+gradients and, for methods on a layer, that layer's activations; hooks, modes, precision and memory are btkit's affair.
 
     class GradCam(Explainer[NoOptions]):
         "Grad-CAM: gradient-weighted class activation maps (Selvaraju et al. 2017, arXiv 1610.02391)."
@@ -16,6 +16,7 @@ for methods on a layer's activations, the activations and their gradients; hooks
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from braintumor_kit.contracts.plugin import OptionsT, Plugin
@@ -25,14 +26,74 @@ if TYPE_CHECKING:
 
 
 class ModelView(Protocol):
-    """A classifier as an explainer sees it. Images are float (N, H, W, C) in 0..255; N images have N targets."""
+    """A classifier as an explainer sees it.
+
+    Images are float (N, H, W, C) in 0..255, before any scaling, whatever the model's own layout. Targets are float
+    (N, classes), weights of the scores whose sum y is explained; N images have N targets. Scores are logits: what the
+    model computes before its softmax. Everything that comes back is float32, whatever precision it was computed in.
+    """
+
+    @property
+    def batch_size(self) -> int:
+        """Images that the device is fastest with at once. Callers that make many copies of an image send about as
+        many at a time, so that memory stays bounded."""
 
     def logits(self, images: Tensor) -> Tensor:
-        """Class scores before the softmax, float32 (N, classes), differentiable with respect to `images`."""
+        """Scores (N, classes), differentiable where `images` requires gradients."""
+
+    def gradients(self, images: Tensor, targets: Tensor, guided: bool = False) -> tuple[Tensor, Tensor]:
+        """(dy/dimages (N, H, W, C), y (N,)).
+
+        Args:
+            guided: backwards, each ReLU passes on only what is positive (Springenberg et al. 2015, arXiv 1412.6806).
+
+        Raises:
+            InputError: `guided`, of a network with other activations than ReLU, where this rule means nothing.
+        """
+
+    def path_gradients(
+        self, starts: Tensor, ends: Tensor, targets: Tensor, nodes: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The weighted sum over k of dy/dx at x = starts + nodes[k] (ends - starts), in batches of bounded memory.
+
+        Args:
+            starts, ends: images (N, H, W, C).
+            nodes, weights: (K,), in 0..1.
+
+        Returns:
+            The sum (N, H, W, C), y at `starts` and y at `ends`, (N,) each.
+        """
+
+    def activations(self, images: Tensor) -> Tensor:
+        """A, the explained layer's output (N, channels, h, w), channels first whatever the model's data format.
+
+        Raises:
+            InputError: where the model has no layer that is spatial.
+        """
 
     def activations_and_gradients(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(A, g, y): the explained layer's output A (N, channels, h, w), y (N,) each image's score for its target,
-        and g = dy/dA, of A's shape; all float32, channels first whatever the model's data format."""
+        """(A, g, y): A as above, y (N,) each image's score for its target, and g = dy/dA, of A's shape.
+
+        Explainers that are asked for the same images one after the other share one pass through the trunk.
+        """
+
+    def enlarge(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps (N, h, w) of the explained layer's cells at the images' size (N, H, W), bilinearly, each cell where what
+        it sees is centred. btkit does the same to what `Explainer.maps` returns."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Maps, and what a method that can be checked knows of its own error.
+
+    Attributes:
+        values: float32 (N, h, w).
+        completeness: (N,), how far the map's sum is from what it should be, as a share of that; None where a method
+            has no such property.
+    """
+
+    values: Tensor
+    completeness: Tensor | None = None
 
 
 class Explainer(Plugin[OptionsT]):
@@ -41,15 +102,18 @@ class Explainer(Plugin[OptionsT]):
     kind: ClassVar[str] = "explainer"
     current_api_version: ClassVar[int] = 1
 
+    signed: ClassVar[bool] = False
+    """Whether negative values mean something: evidence against the target."""
+
     @abstractmethod
-    def maps(self, model: ModelView, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps, raw: neither normalised nor coloured.
+    def maps(self, model: ModelView, images: Tensor, targets: Tensor) -> Tensor | Maps:
+        """Maps, raw: neither normalised nor coloured. An image's map does not depend on the others of its batch.
 
         Args:
-            images: float (N, H, W, C), 0..255.
-            targets: float (N, classes), weights of the logits whose sum is explained: one-hot for one class, and
+            images: float32 (N, H, W, C), 0..255.
+            targets: float32 (N, classes), weights of the logits whose sum is explained: one-hot for one class, and
                 +1 and -1 for a contrast of two.
 
         Returns:
-            float32 (N, h, w) of any resolution; btkit resizes to (H, W) bilinearly.
+            float32 (N, h, w) of any resolution, or `Maps`; btkit brings them to (H, W) (see `ModelView.enlarge`).
         """

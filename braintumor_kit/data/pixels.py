@@ -100,6 +100,27 @@ def prepare_mask(mask: Array, picture: Array, settings: PixelsTable) -> NDArray[
     return _fit(cut, settings, Image.Resampling.BOX) > 0.5
 
 
+def restore(values: NDArray[np.float32], picture: Array, settings: PixelsTable) -> NDArray[np.float32]:
+    """Brings a map over the prepared square back to the picture's own grid; what was cropped away is 0.
+
+    Args:
+        values: float32 (S, S).
+        picture: as the source gives it.
+
+    Returns:
+        float32 (H, W), resized bilinearly.
+    """
+    _check(picture)
+    box = crop_box(picture, settings)
+    height, width = box.bottom - box.top, box.right - box.left
+    if settings.fit == "pad":
+        inner_height, inner_width = _size_within(height, width, settings.image_size)
+        values = _middle(inner_height, inner_width, settings.image_size).cut(values)
+    whole = np.zeros(picture.shape[:2], np.float32)
+    whole[box.top : box.bottom, box.left : box.right] = _resized(values, height, width, Image.Resampling.BILINEAR)
+    return whole
+
+
 def crop_box(picture: Array, settings: PixelsTable) -> Box:
     """The part of a picture that `prepare` keeps: all of it, or the head with its margin."""
     if settings.crop == "none":
@@ -214,19 +235,24 @@ def _fit(pixels: Array, settings: PixelsTable, method: Image.Resampling) -> Arra
     side = settings.image_size
     if settings.fit == "stretch":
         return _resized(pixels, side, side, method)
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    inside = _resized(pixels, max(1, round(height * scale)), max(1, round(width * scale)), method)
-    return _padded(inside, side)
-
-
-def _padded(pixels: Array, side: int) -> Array:
-    """The picture in the middle of a black square."""
-    height, width = pixels.shape[:2]
-    top, left = (side - height) // 2, (side - width) // 2
-    square = np.zeros((side, side, *pixels.shape[2:]), pixels.dtype)
-    square[top : top + height, left : left + width] = pixels
+    height, width = _size_within(pixels.shape[0], pixels.shape[1], side)
+    inside = _resized(pixels, height, width, method)
+    box = _middle(height, width, side)
+    square = np.zeros((side, side, *pixels.shape[2:]), inside.dtype)
+    square[box.top : box.bottom, box.left : box.right] = inside
     return square
+
+
+def _size_within(height: int, width: int, side: int) -> tuple[int, int]:
+    """Of a picture whose longer side is made that of the square."""
+    scale = side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _middle(height: int, width: int, side: int) -> Box:
+    """Where a picture stands in the middle of a square."""
+    top, left = (side - height) // 2, (side - width) // 2
+    return Box(top, left, top + height, left + width)
 
 
 def _resized(pixels: Array, height: int, width: int, method: Image.Resampling) -> Array:

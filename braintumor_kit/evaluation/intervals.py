@@ -2,16 +2,18 @@
 
 Slices of one patient are alike, so resampling slices would claim more certainty than there is. Every headline figure
 is a function of the confusion matrix, and the confusion matrix of a resample is the sum of its patients' matrices:
-one matrix product gives them all (Efron and Tibshirani 1993, chapter 6, percentile interval).
+one matrix product gives them all (Efron and Tibshirani 1993, chapter 6, percentile interval). Means over slices are
+likewise a function of the patients' sums and numbers of slices.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 2000
 LEVEL = 0.95
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 _AT_ONCE = 4_000_000
 """Weights held at once, 64 MB with their copy in float64, however many samples there are."""
 
@@ -39,10 +41,52 @@ def bootstrap(matrices: NDArray[np.float64], figures: dict[str, Figure], seed: i
     resampled = _resampled(matrices.reshape(units, -1), np.random.default_rng(seed)).reshape(-1, classes, classes)
     whole = matrices.sum(axis=0)
     if whole.trace() == whole.sum():
-        low = float(((1 - LEVEL) / 2) ** (1 / units))
-        return {name: [low, 1.0] for name in figures}
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    return {name: [float(value) for value in np.quantile(figure(resampled), tails)] for name, figure in figures.items()}
+        return {name: [_low_of_all(units), 1.0] for name in figures}
+    return {name: [float(value) for value in np.quantile(figure(resampled), TAILS)] for name, figure in figures.items()}
+
+
+def mean_interval(values: ArrayLike, units: Sequence[str], seed: int = 0) -> list[float] | None:
+    """`[low, high]` of the mean of values (N,) over resampled units, as `mean_intervals` has it."""
+    return mean_intervals(np.asarray(values, dtype=float)[:, None], units, seed)[0]
+
+
+def mean_intervals(values: NDArray[np.float64], units: Sequence[str], seed: int = 0) -> list[list[float] | None]:
+    """`[low, high]` of the mean of each column of values (N, K) over resampled units.
+
+    Where all values of a column are 0, or all are 1, the bound inside is Clopper and Pearson's for n of n units.
+    One unit alone says nothing of how units differ: there is no interval then, None.
+
+    Args:
+        values: of N slices.
+        units: the patient (or slice) that each value is of, (N,).
+
+    Raises:
+        ValueError: where there are no values, or not as many units as values.
+    """
+    if len(values) == 0 or len(values) != len(units):
+        raise ValueError(f"{len(values)} values of {len(units)} units: expected as many, and at least one.")
+    _, number = np.unique(np.asarray(units, dtype=object).astype(str), return_inverse=True)
+    sums = np.zeros((number.max() + 1, values.shape[1] + 1))
+    np.add.at(sums, number, np.column_stack([values, np.ones(len(values))]))
+    if len(sums) == 1:
+        return [None] * values.shape[1]
+    resampled = _resampled(sums, np.random.default_rng(seed))
+    means = resampled[:, :-1] / resampled[:, -1:]
+    return [_interval(*columns, len(sums)) for columns in zip(values.T, means.T, strict=True)]
+
+
+def _interval(values: NDArray[np.float64], resampled: NDArray[np.float64], units: int) -> list[float]:
+    low = _low_of_all(units)
+    if (values == 1).all():
+        return [low, 1.0]
+    if (values == 0).all():
+        return [0.0, 1.0 - low]
+    return [float(bound) for bound in np.quantile(resampled, TAILS)]
+
+
+def _low_of_all(units: int) -> float:
+    """Clopper and Pearson's lower bound for n of n."""
+    return float(TAILS[0] ** (1 / units))
 
 
 def _resampled(matrices: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:

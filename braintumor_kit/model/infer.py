@@ -1,7 +1,6 @@
 """Class probabilities of a trained model for many slices."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -13,7 +12,7 @@ from braintumor_kit.data.cache import Slices
 from braintumor_kit.data.dataset import Progress, quiet
 from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.fast import Program
-from braintumor_kit.model.precision import keras_device
+from braintumor_kit.model.precision import exact_convolutions, keras_device
 
 ON_CPU, ON_GPU = 16, 256
 """Slices at once. On a CPU larger batches are slower: their activations are too large for the memory allocator to keep,
@@ -44,7 +43,7 @@ class Predictor:
         """Probabilities (N, classes) of prepared pictures, uint8 (N, S, S, 1 or C)."""
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(pictures)).to(self._device).float()
-            with _exact_convolutions():
+            with exact_convolutions():
                 return self._run(batch.expand(-1, -1, -1, self._channels)).float().cpu().numpy()
 
     def over(self, slices: Slices, progress: Progress = quiet) -> NDArray[np.float32]:
@@ -56,17 +55,6 @@ class Predictor:
                 probabilities[places] = self(slices[places])
                 progress(int(places[-1]) + 1, len(slices))
         return probabilities
-
-
-@contextmanager
-def _exact_convolutions() -> Iterator[None]:
-    """On a GPU torch computes float32 convolutions with ten bits of mantissa unless told otherwise."""
-    allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _batches(count: int, size: int) -> Iterator[NDArray[np.int64]]:

@@ -8,8 +8,11 @@ import keras
 from braintumor_kit.errors import InputError
 
 
-def load_model(path: Path) -> keras.Model:
+def load_model(path: Path, any_end: bool = False) -> keras.Model:
     """A picture classifier from a `.keras` file, in safe mode: a file that would run code is refused.
+
+    Args:
+        any_end: what it gives may be logits or one sigmoid as well, and pictures may be (N, C, S, S).
 
     Returns:
         A functional model, square pictures (N, S, S, C) of one or three channels to probabilities (N, classes).
@@ -27,23 +30,25 @@ def load_model(path: Path) -> keras.Model:
         raise InputError(f"'{path}' cannot be loaded as a Keras model: {reason[0] if reason else error!r}") from error
     if isinstance(model, keras.Sequential) and model.built:
         model = keras.Model(model.inputs, model.outputs)
-    fault = _fault(model)
+    fault = _fault(model, any_end)
     if fault:
         raise InputError(f"'{path}' is no picture classifier: {fault}.")
     return model
 
 
-def _fault(model: keras.Model) -> str | None:
+def _fault(model: keras.Model, any_end: bool) -> str | None:
     """Why a model is none that takes (N, S, S, C) and gives (N, classes) probabilities; None where it is one."""
     if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
         return "it must have one input and one output"
-    if len(model.input_shape) != 4 or model.input_shape[1] != model.input_shape[2]:
-        return f"it takes {model.input_shape}, not square pictures (N, S, S, C)"
-    if model.input_shape[3] not in (1, 3):
-        return f"it takes {model.input_shape}; its last axis must be 1 or 3 channels"
-    if len(model.output_shape) != 2 or model.output_shape[-1] is None or model.output_shape[-1] < 2:
-        return f"it gives {model.output_shape}, not (N, classes)"
-    if not _ends_in_softmax(model):
+    taken, given = model.input_shape, model.output_shape
+    first = any_end and len(taken) == 4 and taken[3] not in (1, 3) and taken[1] in (1, 3)
+    if len(taken) != 4 or taken[2] != taken[3 if first else 1]:
+        return f"it takes {taken}, not square pictures (N, S, S, C)"
+    if taken[1 if first else 3] not in (1, 3):
+        return f"it takes {taken}; its last axis must be 1 or 3 channels"
+    if len(given) != 2 or given[-1] is None or given[-1] < (1 if any_end else 2):
+        return f"it gives {given}, not (N, classes)"
+    if not any_end and not _ends_in_softmax(model):
         return f"its last layer '{model.layers[-1].name}' gives no probabilities (softmax)"
     return None
 

@@ -1,5 +1,8 @@
 """Which precision a device computes convolutions in."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import keras
 import torch
 
@@ -23,6 +26,17 @@ def computes_bfloat16() -> bool:
 def keras_device() -> str:
     """Where Keras puts tensors: "cuda", "mps" or "cpu"."""
     return str(keras.ops.zeros(()).device.type)
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Inside, float32 is float32: on a GPU torch gives such convolutions ten bits of mantissa unless told otherwise."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def describe_device() -> dict[str, object]:

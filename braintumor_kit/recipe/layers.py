@@ -135,12 +135,17 @@ def _leaves(value: Any, path: Path_ = ()) -> Iterator[Path_]:
 def _merge_overrides(overrides: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for override in overrides:
-        keys, value = _parse_override(override)
+        keys, value = parse_override(override)
         _put(changes, values, keys, value, override)
     return changes
 
 
-def _parse_override(override: str) -> tuple[list[str], Any]:
+def parse_override(override: str) -> tuple[list[str], Any]:
+    """The keys and the value of one `key.path=value`; what is no TOML value is text.
+
+    Raises:
+        InputError: where it is of another form.
+    """
     key, equals, text = override.partition("=")
     keys = key.strip().split(".")
     if not equals or not all(keys):

@@ -10,12 +10,12 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from braintumor_kit.contracts import Plugin, PluginError, PluginOptions
+from braintumor_kit.contracts import InputError, Plugin, PluginError, PluginOptions
 from braintumor_kit.contracts.options import NameOrPathMark
 from braintumor_kit.recipe.conflicts import conflicts
 from braintumor_kit.recipe.layers import Layers, layers_of, read_layers
 from braintumor_kit.recipe.problems import Path_, Problem, RecipeError, explain
-from braintumor_kit.recipe.tables import RESERVED, PluginTable, RecipeTable
+from braintumor_kit.recipe.tables import RESERVED, ExplainTable, PluginTable, RecipeTable
 from braintumor_kit.registry import PluginInfo, Registry
 
 
@@ -61,18 +61,22 @@ class Recipe:
         path: the recipe's file; its stem names the run.
         tables: every value in force.
         source, backbone: the plugins named.
+        explainers: those of each `[[explain]]` table.
     """
 
     path: Path
     tables: RecipeTable
     source: ChosenPlugin
     backbone: ChosenPlugin
+    explainers: tuple[ChosenPlugin, ...] = ()
 
     def resolved(self) -> dict[str, Any]:
         """Every value in force as plain JSON values, plugin options included and defaults filled in."""
         values = self.tables.model_dump(mode="json")
         for table, plugin in (("source", self.source), ("backbone", self.backbone)):
             values[table] |= plugin.options.model_dump(mode="json")
+        for item, plugin in zip(values["explain"], self.explainers, strict=True):
+            item |= plugin.options.model_dump(mode="json")
         return values
 
 
@@ -87,6 +91,36 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), registry: Registry | 
         InputError: where a file cannot be read at all.
     """
     return _check(read_layers(path, overrides), path, registry or Registry.from_environment())
+
+
+def recipe_of(values: Mapping[str, Any], path: Path, registry: Registry | None = None) -> Recipe:
+    """The recipe whose resolved values a run keeps.
+
+    Args:
+        path: the file that holds the values, for messages.
+
+    Raises:
+        RecipeError: where its plugins are not at hand any more, or take other options now.
+    """
+    return _check(layers_of(values, file=str(path)), path, registry or Registry.from_environment())
+
+
+def load_explainer(name: str, options: Mapping[str, Any], registry: Registry | None = None) -> ChosenPlugin:
+    """The explainer plugin `name` with options.
+
+    Raises:
+        PluginError: where there is no such plugin.
+        InputError: where it takes no such options.
+    """
+    registry = registry or Registry.from_environment()
+    registry.find("explainer", name)
+    layers = layers_of({"explain": [{"method": name, **options}]})
+    problems: list[Problem] = []
+    table = ExplainTable(method=name, **options)
+    chosen = _check_plugin("explainer", ("explain", 0), name, table.options, layers, registry, problems)
+    if chosen is None:
+        raise InputError("\n".join(f"{name}.{problem.path[-1]}: {problem.message}" for problem in problems))
+    return chosen
 
 
 def load_recipe_source(path: Path, overrides: Sequence[str] = (), registry: Registry | None = None) -> ChosenPlugin:
@@ -110,7 +144,7 @@ def load_source(name: str, overrides: Sequence[str] = (), registry: Registry | N
 def _only_source(layers: Layers, registry: Registry | None) -> ChosenPlugin:
     problems = list(_reserved(layers))
     tables = _check_tables(layers, problems, only=("source",))
-    chosen = _check_plugin("source", tables, layers, registry or Registry.from_environment(), problems)
+    chosen = _check_named("source", tables, layers, registry or Registry.from_environment(), problems)
     if problems or chosen is None:
         raise RecipeError(problems)
     return chosen
@@ -119,12 +153,16 @@ def _only_source(layers: Layers, registry: Registry | None) -> ChosenPlugin:
 def _check(layers: Layers, path: Path, registry: Registry) -> Recipe:
     problems = list(_reserved(layers))
     tables = _check_tables(layers, problems)
-    source = _check_plugin("source", tables, layers, registry, problems)
-    backbone = _check_plugin("backbone", tables, layers, registry, problems)
+    source = _check_named("source", tables, layers, registry, problems)
+    backbone = _check_named("backbone", tables, layers, registry, problems)
+    explainers = [
+        _check_plugin("explainer", ("explain", place), table.method, table.options, layers, registry, problems)
+        for place, table in enumerate(tables.get("explain", ()))
+    ]
     problems += [Problem(layers.origin(place).file, place, message) for place, message in conflicts(tables)]
     if problems or source is None or backbone is None:
         raise RecipeError(sorted(problems, key=lambda problem: [str(part) for part in problem.path]))
-    return Recipe(path, RecipeTable(**tables), source, backbone)
+    return Recipe(path, RecipeTable(**tables), source, backbone, tuple(filter(None, explainers)))
 
 
 def _reserved(layers: Layers) -> Iterator[Problem]:
@@ -194,24 +232,37 @@ def types_within(annotation: Any) -> list[type]:
     return [inner for part in get_args(annotation) for inner in types_within(part)]
 
 
-def _check_plugin(
-    table: str, tables: Mapping[str, Any], layers: Layers, registry: Registry, problems: list[Problem]
+def _check_named(
+    kind: str, tables: Mapping[str, Any], layers: Layers, registry: Registry, problems: list[Problem]
 ) -> ChosenPlugin | None:
-    chosen: PluginTable | None = tables.get(table)
-    if chosen is None:
+    table: PluginTable | None = tables.get(kind)
+    if table is None:
         return None
+    return _check_plugin(kind, (kind,), table.name, table.options, layers, registry, problems)
+
+
+def _check_plugin(
+    kind: str,
+    table: Path_,
+    name: str,
+    options: Mapping[str, Any],
+    layers: Layers,
+    registry: Registry,
+    problems: list[Problem],
+) -> ChosenPlugin | None:
+    """The plugin that the table at `table` names, with its options checked."""
     try:
-        info = registry.find(table, chosen.name)
-        cls = registry.load(table, chosen.name)
+        info = registry.find(kind, name)
+        cls = registry.load(kind, name)
     except PluginError as error:
-        place: Path_ = (table, "name")
+        place: Path_ = (*table, "method" if kind == "explainer" else "name")
         problems.append(Problem(layers.origin(place).file, place, str(error)))
         return None
-    values = {key: _resolve(cls.Options, key, value, layers, (table, key)) for key, value in chosen.options.items()}
+    values = {key: _resolve(cls.Options, key, value, layers, (*table, key)) for key, value in options.items()}
     try:
         return ChosenPlugin(info, cls, _strictly(cls.Options, values))
     except ValidationError as error:
-        problems += _problems(error, cls.Options, layers, (table,))
+        problems += _problems(error, cls.Options, layers, table)
         return None
 
 

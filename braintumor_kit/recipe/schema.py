@@ -6,7 +6,12 @@ from braintumor_kit.contracts import PluginError
 from braintumor_kit.recipe.tables import RecipeTable
 from braintumor_kit.registry import Registry
 
-PLUGIN_TABLES = {"source": "SourceTable", "backbone": "BackboneTable"}
+PLUGIN_TABLES = {
+    "source": ("SourceTable", "name"),
+    "backbone": ("BackboneTable", "name"),
+    "explainer": ("ExplainTable", "method"),
+}
+"""The table that names a plugin of each kind, and the key that does."""
 
 
 def recipe_schema(registry: Registry) -> tuple[dict[str, Any], list[str]]:
@@ -18,7 +23,7 @@ def recipe_schema(registry: Registry) -> tuple[dict[str, Any], list[str]]:
         "description": "A recipe file that this one is laid over.",
     }
     problems: list[str] = []
-    for kind, definition in PLUGIN_TABLES.items():
+    for kind, (definition, _) in PLUGIN_TABLES.items():
         core = schema["$defs"][definition]
         variants = [_variant(kind, name, core, registry, schema, problems) for name in registry.names(kind)]
         schema["$defs"][definition] = {
@@ -42,10 +47,11 @@ def _variant(
         problems.append(str(error))
         return None
     schema["$defs"] |= options.pop("$defs", {})
+    key = PLUGIN_TABLES[kind][1]
     return {
         "type": "object",
         "title": f"{kind} {name}",
         "additionalProperties": False,
-        "properties": {**core["properties"], "name": {"const": name}, **options.get("properties", {})},
-        "required": ["name", *options.get("required", [])],
+        "properties": {**core["properties"], key: {"const": name}, **options.get("properties", {})},
+        "required": [key, *options.get("required", [])],
     }

@@ -20,10 +20,8 @@ class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class PluginTable(Table):
+class OpenTable(Table):
     """A table that names a plugin; keys that are not listed here are the plugin's own options."""
-
-    name: str = Field(description="The plugin; `btkit plugins list` shows them.")
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
@@ -31,6 +29,12 @@ class PluginTable(Table):
     def options(self) -> dict[str, Any]:
         """The plugin's own options, as given."""
         return dict(self.__pydantic_extra__ or {})
+
+
+class PluginTable(OpenTable):
+    """A table that names a plugin by `name`."""
+
+    name: str = Field(description="The plugin; `btkit plugins list` shows them.")
 
 
 class SourceTable(PluginTable):
@@ -235,6 +239,21 @@ class CallbacksTable(Table):
     tensorboard: TensorBoardTable | None = Field(None, description="Log for TensorBoard.")
 
 
+class ExplainTable(OpenTable):
+    """One method of explanation, carried out at the end of the run."""
+
+    method: str = Field(description="The explainer; `btkit plugins list` shows them.")
+    target: str = Field(
+        "predicted",
+        description='What is explained: "predicted" or "label", a class, two as "glioma-vs-meningioma", or "all".',
+    )
+    split: Literal["train", "validation", "test"] | None = Field(
+        None, description="Whose slices; test by default, validation where a protocol has no test."
+    )
+    limit: int | None = Field(None, ge=1, description="At most so many slices, evenly spaced over the split.")
+    layer: str | None = Field(None, description="The layer that is looked at; the backbone's own by default.")
+
+
 class RecipeTable(Table):
     """A recipe: one run, declared completely."""
 
@@ -246,10 +265,10 @@ class RecipeTable(Table):
     backbone: BackboneTable = Field(description="The convolutional trunk.")
     training: TrainingTable = Field(default_factory=TrainingTable, description="How the network is fitted.")
     callbacks: CallbacksTable = Field(default_factory=CallbacksTable, description="What acts between epochs.")
+    explain: tuple[ExplainTable, ...] = Field((), description="Explanations at the end of the run, one table a method.")
 
 
 RESERVED: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "explain": ((), "explanations at the end of a run"),
     "sweep": ((), "sweeps over recipe keys"),
     "split.folds": ((), "cross-validation"),
     "split.method": (("kfold", "deduplicated"), "cross-validation and deduplicated splits"),

@@ -5,35 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from braintumor_kit.contracts import ImageError, InputError
 from braintumor_kit.contracts.pictures import PICTURE_SUFFIXES, has_suffix, is_junk, read_picture
 from braintumor_kit.data.dataset import BadImage
 from braintumor_kit.data.pixels import prepare
 from braintumor_kit.model.infer import Predictor
-from braintumor_kit.model.load import load_model
 from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.recipe.tables import PixelsTable
-from braintumor_kit.runs import Run, is_run
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model and what is needed to use it as it was trained.
-
-    Attributes:
-        model: pictures in 0..255 to probabilities.
-        classes: names of its outputs.
-        pixels: how pictures are prepared for it.
-    """
-
-    model: keras.Model
-    classes: tuple[str, ...]
-    pixels: PixelsTable
+from braintumor_kit.runs import is_run
+from braintumor_kit.workflows.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -47,50 +30,6 @@ class Prediction:
 
     path: str
     probabilities: tuple[float, ...]
-
-
-def trained_of(run: Run) -> Trained:
-    """The model that a run kept.
-
-    Raises:
-        InputError: where the run has none yet, or its files are damaged.
-    """
-    if not run.model_path.is_file():
-        raise InputError(f"run '{run.folder}' has no model.keras: it has not finished.")
-    return _with_words_of(run, load_model(run.model_path))
-
-
-def trained_from_file(path: Path) -> Trained:
-    """A `.keras` file: beside a run's record with all that the run knows, elsewhere with pixels stretched to its
-    input and classes by number.
-
-    Raises:
-        InputError: where it cannot be loaded or is no picture classifier.
-    """
-    model = load_model(path)
-    if (path.parent / "record.json").is_file():
-        return _with_words_of(Run(path.parent), model)
-    _, side, _, channels = model.input_shape
-    classes = tuple(f"class_{number}" for number in range(model.output_shape[-1]))
-    pixels = {"image_size": side or PixelsTable().image_size, "colour": "rgb" if channels == 3 else "grey"}
-    return Trained(model, classes, _pixels(pixels, path))
-
-
-def _with_words_of(run: Run, model: keras.Model) -> Trained:
-    classes = run.record.get("classes")
-    if not isinstance(classes, list) or len(classes) != model.output_shape[-1]:
-        raise InputError(f"{run.folder / 'record.json'} does not name the model's {model.output_shape[-1]} classes.")
-    pixels = _pixels(run.resolved.get("pixels"), run.folder / "resolved.json")
-    return Trained(model, tuple(str(name) for name in classes), pixels)
-
-
-def _pixels(values: Any, file: Path) -> PixelsTable:
-    try:
-        return PixelsTable.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in ("pixels", *first["loc"]))
-        raise InputError(f"{file}: {place}: {first['msg']}.") from error
 
 
 def predict(trained: Trained, paths: Sequence[Path], precision: str = "float32") -> Iterator[Prediction | BadImage]:

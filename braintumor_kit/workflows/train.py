@@ -21,7 +21,7 @@ from braintumor_kit.model.build import Classifier, build_classifier
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.model.precision import PRECISIONS, describe_device, keras_device, resolve_precision
 from braintumor_kit.progress import Reporter, log_to
-from braintumor_kit.recipe.load import Recipe
+from braintumor_kit.recipe.load import ChosenPlugin, Recipe
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, check_name, end_record, new_run, save_recipe, start_record, update_record
 from braintumor_kit.training.batches import Batches, Labels, balanced_weights
@@ -29,6 +29,7 @@ from braintumor_kit.training.callbacks import Epoch
 from braintumor_kit.training.fit import Fitted, Task, Watch, check, fit
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.training.store import store_of
+from braintumor_kit.workflows.explain_tables import check_explain_tables, explain_at_end
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[st
     seed_everything(recipe.tables.seed)
     classifier = build(recipe, dataset)  # before decoding: weights that cannot be had are told at once
     check(classifier, recipe.tables.training, recipe.tables.callbacks)
+    check_explain_tables(recipe, classifier, dataset.classes)
     material = gather(recipe, dataset, reporter)
     run = new_run(runs, recipe.path.stem, name, started)
     with (
@@ -80,7 +82,9 @@ def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[st
         fitted = _fit(recipe, material, classifier, run, reporter)
         update_record(run, best_epoch=fitted.best_epoch, **{f"best_{recipe.tables.training.select}": fitted.best})
         _save_model(classifier, run)
-        _evaluate(recipe, material, classifier, fitted, run, reporter)
+        probabilities = _evaluate(recipe, material, classifier, fitted, run, reporter)
+        parts = (material.dataset, material.slices, material.split)
+        explain_at_end(recipe, classifier, *parts, probabilities, run.folder, reporter)
     return run
 
 
@@ -168,14 +172,8 @@ def _description(recipe: Recipe, material: Material, classifier: Classifier) -> 
     return {
         "device": describe_device(),
         "precision": resolve_precision(recipe.tables.training.precision),
-        "plugins": {
-            plugin.info.kind: {
-                "name": plugin.info.name,
-                "version": plugin.info.version,
-                "target": plugin.info.target,
-            }
-            for plugin in (recipe.source, recipe.backbone)
-        },
+        "plugins": {plugin.info.kind: _plugin_record(plugin) for plugin in (recipe.source, recipe.backbone)}
+        | {"explainers": [_plugin_record(plugin) for plugin in recipe.explainers]},
         "classes": list(dataset.classes),
         "samples": len(dataset.samples),
         "groups": len({sample.group for sample in dataset.samples if sample.group is not None}) or None,
@@ -189,6 +187,10 @@ def _description(recipe: Recipe, material: Material, classifier: Classifier) -> 
         "selected_on": f"validation {recipe.tables.training.select.removeprefix('val_')}",
         "reported_on": "test" if "test" in material.split else None,
     }
+
+
+def _plugin_record(plugin: ChosenPlugin) -> dict[str, str]:
+    return {"name": plugin.info.name, "version": plugin.info.version, "target": plugin.info.target}
 
 
 def _write_split(run: Run, material: Material) -> None:
@@ -249,13 +251,15 @@ def _save_model(classifier: Classifier, run: Run) -> None:
 
 def _evaluate(
     recipe: Recipe, material: Material, classifier: Classifier, fitted: Fitted, run: Run, reporter: Reporter
-) -> None:
+) -> NDArray[np.float32]:
+    """Writes figures, metrics and predictions; gives the probabilities of every sample."""
     with reporter.bar("evaluating in float32") as progress:
         probabilities = Predictor(classifier.model).over(material.slices, progress)
     metrics = split_metrics(material, probabilities)
     write_predictions(run, material, probabilities)
     write_json(run.folder / "metrics.json", metrics)
     _draw(run.folder / "figures", material, probabilities, fitted, metrics, recipe.tables.seed)
+    return probabilities
 
 
 def split_metrics(material: Material, probabilities: NDArray[np.float32]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """A functional Keras model as a flat list of calls: the graph, with models inside it written out."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -57,12 +57,15 @@ class Graph:
         calls: of layers and operations; none of them is a functional model.
         inputs, outputs: numbers of the model's own inputs and outputs.
         channels_first: layout of pictures in the model; None where no layer of it cares.
+        names: the value that each layer or model inside makes, by its name and by its path such as "trunk/conv1"; by
+            its last use where it is used more than once.
     """
 
     calls: tuple[Call, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     channels_first: bool | None
+    names: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def channel_axes(self) -> tuple[int, int]:
@@ -94,11 +97,19 @@ def graph_of(model: keras.Model) -> Graph:
     numbers = count()
     inputs = tuple(next(numbers) for _ in functional.inputs)
     calls: list[Call] = []
-    outputs = tuple(_write_out(functional, inputs, numbers, calls))
-    return Graph(tuple(calls), inputs, outputs, _channels_first(calls))
+    names: dict[str, int] = {}
+    outputs = tuple(_write_out(functional, inputs, numbers, calls, names))
+    return Graph(tuple(calls), inputs, outputs, _channels_first(calls), names)
 
 
-def _write_out(model: Functional, inputs: tuple[int, ...], numbers: Iterator[int], calls: list[Call]) -> Iterator[int]:
+def _write_out(
+    model: Functional,
+    inputs: tuple[int, ...],
+    numbers: Iterator[int],
+    calls: list[Call],
+    names: dict[str, int],
+    path: str = "",
+) -> Iterator[int]:
     """Appends the calls of one use of a model; gives the numbers of its outputs."""
     known = {id(tensor): number for tensor, number in zip(model.inputs, inputs, strict=True)}
     for node in _nodes(model):
@@ -106,12 +117,13 @@ def _write_out(model: Functional, inputs: tuple[int, ...], numbers: Iterator[int
         given = tuple(known[id(tensor)] for tensor in tensors)
         inside = _functional(node.operation)
         if inside is not None and _is_plain(node.arguments) and _takes(inside, tensors):
-            made = tuple(_write_out(inside, given, numbers, calls))
+            made = tuple(_write_out(inside, given, numbers, calls, names, f"{path}{node.operation.name}/"))
         else:
             made = tuple(next(numbers) for _ in node.outputs)
             shapes = tuple(tensor.shape for tensor in tensors)
             calls.append(Call(node.operation, node.arguments, given, made, shapes))
         known |= {id(tensor): number for tensor, number in zip(node.outputs, made, strict=True)}
+        names |= dict.fromkeys((node.operation.name, f"{path}{node.operation.name}"), made[0])
     yield from (known[id(tensor)] for tensor in model.outputs)
 
 

@@ -34,12 +34,21 @@ class Setting:
         channels_first: layout of pictures in the Keras model.
         channel_axes: what that model calls their axis of channels.
         frozen: weights are constants.
+        rectifier: stands in for every plain ReLU.
     """
 
     dtype: torch.dtype
     channels_first: bool
     channel_axes: tuple[int, int]
     frozen: bool
+    rectifier: Elementwise | None = None
+
+    def activation(self, function: Any, over: bool = False) -> Elementwise | None:
+        """An activation that works on each number by itself, in torch, writing over its input where it may; None for
+        all others, which may look along an axis (softmax, glu) and so depend on the layout."""
+        if self.rectifier and function is keras.activations.relu:
+            return self.rectifier
+        return _elementwise(function, over)
 
     def is_of_channels(self, call: Call, axis: int) -> bool:
         """Whether `axis` is that of channels or features, of all pictures or all rows that the call reads."""
@@ -69,7 +78,7 @@ def is_convolution(call: Call) -> bool:
 
 
 def _convolution(call: Call, setting: Setting) -> Lowered | None:
-    layer, activation = call.layer, _elementwise(call.layer.activation, over=True)
+    layer, activation = call.layer, setting.activation(call.layer.activation, over=True)
     if activation is None or not is_convolution(call):
         return None
     if setting.frozen:
@@ -128,7 +137,7 @@ def _batch_normalization(call: Call, setting: Setting) -> Lowered | None:
 
 
 def _activation_layer(call: Call, setting: Setting) -> Lowered | None:
-    activation = _elementwise(call.layer.activation, over=call.overwrites is not None)
+    activation = setting.activation(call.layer.activation, over=call.overwrites is not None)
     return (lambda training, x: activation(x)) if activation else None
 
 
@@ -137,13 +146,14 @@ def _relu(call: Call, setting: Setting) -> Lowered | None:
     if layer.negative_slope or layer.threshold:
         return None
     if layer.max_value is None:
+        if setting.rectifier:
+            rectifier = setting.rectifier
+            return lambda training, x: rectifier(x)
         return lambda training, x: F.relu(x, inplace=over)
     return lambda training, x: F.hardtanh(x, 0.0, float(layer.max_value), inplace=over)
 
 
 def _elementwise(function: Any, over: bool = False) -> Elementwise | None:
-    """An activation that works on each number by itself, in torch, writing over its input where it may; None for all
-    others, which may look along an axis (softmax, glu) and so depend on the layout."""
     if over and function is keras.activations.relu:
         return F.relu_
     return (lambda x: x) if function is None else ELEMENTWISE.get(function)

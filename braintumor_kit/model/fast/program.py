@@ -10,7 +10,7 @@ from torch import Tensor
 
 from braintumor_kit.model.fast.fuse import fold_normalization, take_paddings_in, write_over
 from braintumor_kit.model.fast.graph import Call, Graph, graph_of
-from braintumor_kit.model.fast.lowerings import Setting, lower
+from braintumor_kit.model.fast.lowerings import Elementwise, Setting, lower
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,22 @@ class Program:
         dtype: of convolutions: torch.float32 or torch.bfloat16.
         frozen: for inference alone: convolutions take copies of the weights, with batch normalisation folded in.
             Made for the weights of the moment: of those assigned later, convolutions see nothing and others do.
+        rectifier: what is computed for a ReLU, such as one with another gradient.
 
     Raises:
         ValueError: for models of another form, such as subclassed ones.
     """
 
-    def __init__(self, model: keras.Model | Graph, dtype: torch.dtype = torch.float32, frozen: bool = False) -> None:
+    def __init__(
+        self,
+        model: keras.Model | Graph,
+        dtype: torch.dtype = torch.float32,
+        frozen: bool = False,
+        rectifier: Elementwise | None = None,
+    ) -> None:
         graph = take_paddings_in(model if isinstance(model, Graph) else graph_of(model))
         graph = write_over(fold_normalization(graph) if frozen else graph)
-        setting = Setting(dtype, bool(graph.channels_first), graph.channel_axes, frozen)
+        setting = Setting(dtype, bool(graph.channels_first), graph.channel_axes, frozen, rectifier)
         self.dtype = dtype
         self.frozen = frozen
         self._channels_first = setting.channels_first

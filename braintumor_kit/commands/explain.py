@@ -1,0 +1,216 @@
+"""`btkit explain`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from braintumor_kit.commands.common import (
+    divide,
+    json_option,
+    large_imports,
+    print_json,
+    print_table,
+    registry,
+    reporter,
+    runs_option,
+)
+
+if TYPE_CHECKING:
+    from braintumor_kit.data.dataset import BadImage
+
+
+@click.command()
+@click.argument("arguments", nargs=-1, metavar="[RUN] [IMAGE...]")
+@click.option(
+    "--method",
+    "methods",
+    default="gradcam",
+    show_default=True,
+    metavar="NAME[,NAME...]",
+    help="Explainers; `btkit plugins list` shows them.",
+)
+@click.option(
+    "--target",
+    default="predicted",
+    show_default=True,
+    metavar="predicted|label|CLASS|CLASS-vs-CLASS|all",
+    help="What is explained.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    help="Slices of the run's own; test by default, validation where it has no test.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many slices, evenly spaced over the split.")
+@click.option("--layer", help="The layer that is looked at; by default the backbone's own, else the last spatial one.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="METHOD.KEY=VALUE",
+    help="An option of a method, such as integrated_gradients.steps=100. May be given more than once.",
+)
+@click.option("--evaluate", is_flag=True, help="Measure how right the maps are; writes explanation_metrics.json.")
+@click.option(
+    "--style",
+    default="heat",
+    show_default=True,
+    type=click.Choice(["heat", "contours", "none"]),
+    help="How overlays show a map; none draws no overlays.",
+)
+@click.option(
+    "--scale",
+    default="image",
+    show_default=True,
+    type=click.Choice(["image", "patient", "all"]),
+    help="Whose maps share a colour scale.",
+)
+@click.option(
+    "--align",
+    default="receptive_field",
+    show_default=True,
+    type=click.Choice(["receptive_field", "grid"]),
+    help="Where a layer's cells lie: where what they see is centred, or evenly over the picture.",
+)
+@click.option("--original-size", is_flag=True, help="Maps and overlays at the stored pictures' own size.")
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="Of convolutions; auto is bfloat16 where the device computes it natively.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the result; by default RUN/explanations, ./explanations for IMAGEs.",
+)
+@runs_option
+@json_option
+@click.pass_context
+def explain(
+    ctx: click.Context,
+    arguments: tuple[str, ...],
+    methods: str,
+    target: str,
+    split: str | None,
+    limit: int | None,
+    layer: str | None,
+    overrides: tuple[str, ...],
+    evaluate: bool,
+    style: str,
+    scale: str,
+    align: str,
+    original_size: bool,
+    precision: str,
+    out: Path | None,
+    runs: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Show where a network looks: maps, overlays, their table and a summary sheet.
+
+    RUN is a run folder or a .keras file, the newest run where it is left out; without IMAGEs its own test split is
+    explained. Interrupted, the same command goes on where it stopped.
+    """
+    from braintumor_kit.errors import InputError
+
+    model, images = divide(arguments)
+    if evaluate and original_size:
+        raise click.UsageError("--evaluate measures maps at the network's size; leave --original-size out.")
+    if images and (split or limit):
+        raise click.UsageError("--split and --limit are about a run's own slices; leave them or the images out.")
+    options = _options(methods, overrides)
+    known = registry(ctx)
+    for name in options:
+        known.find("explainer", name)
+    with large_imports():
+        from braintumor_kit.recipe.load import load_explainer
+        from braintumor_kit.runs import Run, find_run
+        from braintumor_kit.workflows import explain_run as workflow
+        from braintumor_kit.workflows.evaluate_explanations import Evaluation
+        from braintumor_kit.workflows.explain import Drawing, Request
+        from braintumor_kit.workflows.pictures import FilePictures
+        from braintumor_kit.workflows.predict import pictures_in
+        from braintumor_kit.workflows.trained import trained_of_argument
+
+    plugins = [load_explainer(name, values, known) for name, values in options.items()]
+    paths = pictures_in(images) if images else []
+    trained = trained_of_argument(model, runs, any_end=True)
+    told = reporter()
+    pictures: Any
+    if images:
+        pictures, place = FilePictures(paths, trained.pixels), out or Path("explanations")
+    else:
+        run = Run(Path(model).parent) if model and model.endswith(".keras") else find_run(model, runs)
+        if not (run.folder / "record.json").is_file():
+            raise InputError(f"'{model}' stands in no run, so it has no slices of its own: name images after it.")
+        pictures = workflow.run_pictures(run, trained, [(split, limit)], known, told)[0]
+        place = out or run.folder / "explanations"
+    requests = [Request(plugin, pictures, target, layer) for plugin in plugins]
+    wish = workflow.Wish(precision, Drawing(style, scale, original_size, align), Evaluation() if evaluate else None)
+    metrics, bad = workflow.explain(place, trained, requests, wish, told)
+    count = len(pictures.items) - len(bad)
+    if as_json:
+        print_json({"explanations": str(place), "n": count, "methods": list(options), "metrics": metrics})
+    else:
+        if metrics:
+            _show(metrics)
+        click.echo(f"{count} slices explained by {', '.join(options)}: {place}")
+    click.echo("Research use only, not a medical device.", err=True)
+    _complain(bad, len(pictures.items))
+
+
+def _options(methods: str, overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The options that `--set` gives each method of `--method`."""
+    from braintumor_kit.errors import InputError
+    from braintumor_kit.recipe.layers import parse_override
+
+    options: dict[str, dict[str, Any]] = {name.strip(): {} for name in methods.split(",") if name.strip()}
+    if not options:
+        raise InputError("--method: name at least one explainer; `btkit plugins list` shows them.")
+    for text in overrides:
+        keys, value = parse_override(text)
+        if len(keys) != 2 or keys[0] not in options:
+            raise InputError(f"--set {text}: write it as METHOD.KEY=VALUE, METHOD one of {', '.join(options)}.")
+        options[keys[0]][keys[1]] = value
+    return options
+
+
+def _complain(bad: Sequence["BadImage"], total: int) -> None:
+    from braintumor_kit.errors import InputError
+
+    if bad:
+        lines = [f"  {item.reason}" if item.id in item.reason else f"  {item.id}: {item.reason}" for item in bad]
+        raise InputError("\n".join([f"{len(bad)} of {total} cannot be read:", *lines]))
+
+
+def _show(metrics: Mapping[str, Any]) -> None:
+    columns = {
+        "pointing_game": "pointing game", "relevance_mass": "mass", "relevance_rank": "rank", "iou": "IoU",
+        "insertion_auc": "insertion", "deletion_auc": "deletion", "road": "ROAD", "outside_head": "outside head",
+    }  # fmt: skip
+    passed = {True: "passed", False: "FAILED", None: ""}
+    rows = [
+        [name, *(_figure(figures, key) for key in columns), passed[figures.get("randomisation_passed")]]
+        for name, figures in {**metrics["methods"], **metrics["baselines"]}.items()
+    ]
+    print_table("", ["", *columns.values(), "randomised"], rows)
+    some = next(iter(metrics["methods"].values()))
+    click.echo(
+        f"{metrics['n']} slices of {metrics['split']}, {some['n_with_mask']} with a mask; "
+        f"insertion, deletion and ROAD of {some['faithfulness_n']}. "
+        f"95 % intervals by bootstrap over {some['interval_over']}."
+    )
+    for sentence in metrics["findings"]:
+        click.echo(f"- {sentence}")
+
+
+def _figure(figures: Mapping[str, Any], key: str) -> str:
+    value, interval = figures.get(key), figures.get(f"{key}_ci")
+    if value is None:
+        return ""
+    if interval is None or key in ("insertion_auc", "deletion_auc", "road", "outside_head"):
+        return f"{value:.3f}"
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"

@@ -1,0 +1,157 @@
+"""Functional models, flat or nested, as torch calls: the trunk without gradients, only what follows with them."""
+
+from functools import cached_property
+
+import keras
+import torch
+from torch import Tensor
+
+from braintumor_kit.errors import InputError
+from braintumor_kit.explanation.layers import (
+    affine_beginning,
+    divided_at,
+    explained_value,
+    other_activations,
+    up_to_scores,
+)
+from braintumor_kit.explanation.network import Layout, Network, pairs, two_classes
+from braintumor_kit.explanation.receptive_field import Cells, Tracing
+from braintumor_kit.model.fast import Graph, Program, graph_of
+
+
+class GraphNetwork(Network):
+    """A functional (or sequential) model.
+
+    Normalisation is folded into convolutions, which run in `dtype`. What the weights are later is not seen.
+
+    Args:
+        layer: name of the layer to explain, None to find it.
+
+    Raises:
+        ValueError: where the model is not functional.
+        InputError: where it has several inputs or outputs, or no such layer.
+    """
+
+    def __init__(self, model: keras.Model, layout: Layout, dtype: torch.dtype, layer: str | None = None) -> None:
+        graph = graph_of(model)
+        if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+            raise InputError(f"model '{model.name}' must have one input and one output to be explained.")
+        super().__init__(layout, max(2, int(model.output_shape[-1])))
+        self._graph, self._dtype, self._asked = up_to_scores(graph), dtype, layer
+        if layer is not None:
+            explained_value(self._graph, layer)
+
+    @property
+    def layer(self) -> str:
+        return self._explained[0]
+
+    def _scores(self, pictures: Tensor) -> Tensor:
+        beginning, rest = self._programs
+        return two_classes(rest(beginning(pictures)))
+
+    def _guided_scores(self, pictures: Tensor) -> Tensor:
+        return two_classes(self._guided(pictures))
+
+    def _capture(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        trunk, head, place = self._around_layer
+        with torch.no_grad():
+            values = trunk(pictures)
+        values = list(values) if isinstance(values, tuple) else [values]
+        activations = self._channels_first(values[place]).float().requires_grad_()
+        values[place] = self._model_layout(activations)
+        return activations, two_classes(head(*values))
+
+    def _trace(self, pictures: Tensor, rows: int, columns: int) -> Cells | None:
+        trunk, _, place = self._around_layer
+        with Tracing(pictures, rows, columns) as tracing:
+            values = trunk(pictures)
+        return tracing.cells(values[place] if isinstance(values, tuple) else values)
+
+    def path_gradients(
+        self, starts: Tensor, ends: Tensor, targets: Tensor, nodes: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As for all networks, with what is linear in the picture done once an image and not once a node.
+
+        Up to the first ReLU the network is affine, z = L x + c. Along the path z runs straight from z(start) to
+        z(end), and the mean of dy/dx is L^T times the mean of dy/dz.
+        """
+        beginning, exact_rest = self._exact_programs
+        _, rest = self._programs
+        with torch.no_grad():
+            z0, z1 = beginning(self._pictures(starts)), beginning(self._pictures(ends))
+            y0, y1 = ((two_classes(exact_rest(z)) * targets).sum(dim=1) for z in (z0, z1))
+        total = torch.zeros_like(z0)
+        for rows, at in pairs(len(starts), len(nodes), self.batch_size, total.device):
+            fraction, weight = (values.to(z0)[at].reshape(-1, *[1] * (z0.ndim - 1)) for values in (nodes, weights))
+            between = torch.lerp(z0[rows], z1[rows], fraction).to(self._dtype).requires_grad_()
+            with torch.enable_grad():
+                y = (two_classes(rest(between)).float() * targets[rows]).sum()
+                (gradient,) = torch.autograd.grad(y, between)
+            total.index_add_(0, rows, gradient.float() * weight)
+        with torch.enable_grad():
+            leaf = ends.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(beginning(self._pictures(leaf)), leaf, total)
+        return gradient, y0, y1
+
+    # Programs, made when they are first needed
+
+    @cached_property
+    def _explained(self) -> tuple[str, int]:
+        return explained_value(self._graph, self._asked)
+
+    @cached_property
+    def _divided(self) -> tuple[Graph, Graph]:
+        return self._graph.divided(affine_beginning(self._graph))
+
+    @cached_property
+    def _programs(self) -> tuple[Program, Program]:
+        """The affine beginning and the rest."""
+        beginning, rest = self._divided
+        return Program(beginning, self._dtype, frozen=True), Program(rest, self._dtype, frozen=True)
+
+    @cached_property
+    def _exact_programs(self) -> tuple[Program, Program]:
+        """The same in float32."""
+        beginning, rest = self._divided
+        if self._dtype == torch.float32:
+            return self._programs
+        return Program(beginning, frozen=True), Program(rest, frozen=True)
+
+    @cached_property
+    def _guided(self) -> Program:
+        others = list(other_activations(self._graph))
+        if others:
+            raise InputError(
+                f"guided gradients are defined for networks of ReLUs; layer '{others[0]}' is another activation or "
+                "cannot be looked into. smoothgrad and integrated_gradients take any network."
+            )
+        return Program(self._graph, self._dtype, frozen=True, rectifier=GuidedReLU.apply)
+
+    @cached_property
+    def _around_layer(self) -> tuple[Program, Program, int]:
+        """Up to the explained layer, after it, and its place among what the first gives the second."""
+        value = self._explained[1]
+        first, rest = divided_at(self._graph, value)
+        trunk, head = (Program(graph, self._dtype, frozen=True) for graph in (first, rest))
+        return trunk, head, first.outputs.index(value)
+
+    def _channels_first(self, value: Tensor) -> Tensor:
+        return value if self._graph.channels_first else value.permute(0, 3, 1, 2)
+
+    def _model_layout(self, value: Tensor) -> Tensor:
+        return value if self._graph.channels_first else value.permute(0, 2, 3, 1)
+
+
+class GuidedReLU(torch.autograd.Function):
+    """ReLU that passes backwards only what is positive, where its input was positive too (Springenberg et al. 2015)."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        y = x.relu()
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradient.relu() * (y > 0)

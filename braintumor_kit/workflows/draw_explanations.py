@@ -1,0 +1,157 @@
+"""Overlays of every map and the sheet `summary.png`, from the folder in the making."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from joblib import cpu_count
+from numpy.typing import NDArray
+
+from braintumor_kit.data.pixels import to_display
+from braintumor_kit.progress import Reporter
+from braintumor_kit.report.explanations import Example, choose_examples, summary_sheet
+from braintumor_kit.report.overlays import save_overlay
+from braintumor_kit.workflows.explain import Drawing, Planned
+from braintumor_kit.workflows.explanation_folder import ExplanationFolder, Row
+from braintumor_kit.workflows.pictures import Pictures
+
+Scales = Mapping[tuple[str, str], float]
+"""By method and patient (or ""), the relevance at the end of a colour scale that several maps share."""
+
+
+def draw_overlays(folder: ExplanationFolder, planned: Sequence[Planned], drawing: Drawing, reporter: Reporter) -> None:
+    """Draws the overlays that are not there yet.
+
+    Raises:
+        WorkError: where they cannot be written.
+    """
+    if drawing.style == "none":
+        return
+    by_method = {item.method.name: item for item in planned}
+    scales = _scales(folder, drawing)
+    total = sum(len(batch["rows"]) for batch in folder.batches())
+    done = 0
+    with reporter.bar("drawing") as progress, ThreadPoolExecutor(cpu_count()) as pool:
+        for batch in folder.batches():
+            todo = [row for row in batch["rows"] if not (folder.beside / row["overlay"]).is_file()]
+            pieces = _with_pictures(todo, by_method, drawing)
+            list(pool.map(lambda piece: _draw(folder, piece, by_method, scales, drawing), pieces))
+            done += len(batch["rows"])
+            progress(done, total)
+
+
+def draw_summary(folder: ExplanationFolder, planned: Sequence[Planned]) -> None:
+    """Draws `summary.png`: examples of each class, correct and wrong apart, methods side by side."""
+    by_method = {item.method.name: item for item in planned}
+    slices = list(_by_slice(folder))
+    if not slices:
+        return
+    firsts = [rows[0] for rows in slices]
+    chosen = choose_examples(
+        [row["label"] for row in firsts],
+        [row["predicted"] for row in firsts],
+        [float(row["probability"]) for row in firsts],
+    )
+    examples = [_example(folder, slices[number], by_method) for number in chosen]
+    summary_sheet(folder.beside / "summary.png", examples, list(by_method))
+
+
+def _scales(folder: ExplanationFolder, drawing: Drawing) -> Scales:
+    scales: dict[tuple[str, str], float] = {}
+    if drawing.scale == "image":
+        return scales
+    for batch in folder.batches():
+        for row in batch["rows"]:
+            key = _scale_key(row, drawing)
+            scales[key] = max(scales.get(key, 0.0), float(row["peak"]))
+    return scales
+
+
+def _scale_key(row: Row, drawing: Drawing) -> tuple[str, str]:
+    return row["method"], (row["group"] or row["id"]) if drawing.scale == "patient" else ""
+
+
+def _with_pictures(
+    rows: Sequence[Row], by_method: Mapping[str, Planned], drawing: Drawing
+) -> Iterator[tuple[Row, NDArray[np.uint8], NDArray[np.bool_] | None]]:
+    """Each row with its picture and mask; those are read once for all rows of a slice."""
+    for (_, place), same in groupby(rows, lambda row: (id(_pictures(row, by_method)), row["place"])):
+        some = list(same)
+        pictures = _pictures(some[0], by_method)
+        picture, mask = picture_and_mask(pictures, place, drawing.original_size)
+        yield from ((row, picture, mask) for row in some)
+
+
+def picture_and_mask(
+    pictures: Pictures, place: int, original: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """A picture as it is shown, uint8, and its mask on the same grid."""
+    if not original:
+        return pictures.prepared(place), pictures.mask(place)
+    shown = np.rint(to_display(pictures.original(place))).astype(np.uint8)
+    return shown, pictures.mask(place, original=True)
+
+
+def _pictures(row: Row, by_method: Mapping[str, Planned]) -> Pictures:
+    return by_method[row["method"]].request.pictures
+
+
+def _draw(
+    folder: ExplanationFolder,
+    piece: tuple[Row, NDArray[np.uint8], NDArray[np.bool_] | None],
+    by_method: Mapping[str, Planned],
+    scales: Scales,
+    drawing: Drawing,
+) -> None:
+    row, picture, mask = piece
+    said = f"predicted {row['predicted']}, p = {float(row['probability']):.2f}"
+    truth = f"; truth: {row['label']}" if row["label"] else ""
+    flags = [f"flags: {row['flags'].replace(' ', ', ')}"] if row["flags"] else []
+    save_overlay(
+        folder.beside / row["overlay"],
+        picture,
+        folder.read_map(row["map"]),
+        words=(f"{row['method']}: {row['target']}", said + truth, *flags),
+        mask=mask,
+        top=scales.get(_scale_key(row, drawing)),
+        signed=bool(by_method[row["method"]].method.explainer.signed),
+        style=drawing.style,
+    )
+
+
+def _by_slice(folder: ExplanationFolder) -> Iterator[list[Row]]:
+    """The rows of each slice, one a method: of several targets the one that was predicted, else the first."""
+    found: dict[str, dict[str, Row]] = {}
+    for batch in folder.batches():
+        for row in batch["rows"]:
+            methods = found.setdefault(row["id"], {})
+            if row["method"] not in methods or row["target"] == row["predicted"]:
+                methods[row["method"]] = _small(row)
+    yield from (list(methods.values()) for methods in found.values())
+
+
+def _small(row: Row) -> Row:
+    wanted = ("place", "id", "label", "method", "target", "predicted", "probability", "flags", "map")
+    return {name: row[name] for name in wanted}
+
+
+def _example(folder: ExplanationFolder, rows: Sequence[Row], by_method: Mapping[str, Planned]) -> Example:
+    row: Any = rows[0]
+    maps = {one["method"]: folder.read_map(one["map"]) for one in rows}
+    pictures = _pictures(row, by_method)
+    original = next(iter(maps.values())).shape != pictures.prepared(row["place"]).shape[:2]
+    picture, mask = picture_and_mask(pictures, row["place"], original)
+    return Example(
+        id=row["id"],
+        label=row["label"],
+        predicted=row["predicted"],
+        probability=float(row["probability"]),
+        picture=picture,
+        target=row["target"],
+        maps=maps,
+        mask=mask,
+        signed={name for name in maps if by_method[name].method.explainer.signed},
+        flags={one["method"]: one["flags"].split() for one in rows if one["flags"]},
+    )

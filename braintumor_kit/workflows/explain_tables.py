@@ -1,0 +1,65 @@
+"""A recipe's `[[explain]]` tables, carried out at the end of its run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from braintumor_kit.data.cache import Slices
+from braintumor_kit.data.dataset import Dataset
+from braintumor_kit.explanation.open import network_of
+from braintumor_kit.explanation.targets import parse_target
+from braintumor_kit.model.build import Classifier
+from braintumor_kit.progress import Reporter
+from braintumor_kit.recipe.load import Recipe
+from braintumor_kit.workflows.explain import Request
+from braintumor_kit.workflows.explain_run import Wish, explain
+from braintumor_kit.workflows.pictures import Pictures, split_name, split_pictures
+from braintumor_kit.workflows.trained import Trained, file_digest
+
+
+def check_explain_tables(recipe: Recipe, classifier: Classifier, classes: Sequence[str]) -> None:
+    """Finds before a training what is wrong with the tables.
+
+    Raises:
+        InputError: where they name a class that the data set lacks, or a layer that the network lacks.
+    """
+    for table in recipe.tables.explain:
+        parse_target(table.target, classes)
+        if table.layer is not None:
+            network_of(classifier.model, layer=table.layer)
+
+
+def explain_at_end(
+    recipe: Recipe,
+    classifier: Classifier,
+    dataset: Dataset,
+    slices: Slices,
+    split: Sequence[str],
+    probabilities: NDArray[np.float32],
+    folder: Path,
+    reporter: Reporter,
+) -> None:
+    """Makes `explanations/` of a run with the model that it has just made.
+
+    Args:
+        split: of each sample.
+        probabilities: (samples, classes), as `predictions.csv` has them.
+        folder: of the run.
+    """
+    if not recipe.explainers:
+        return
+    pixels = recipe.tables.pixels
+    ids = (sample.id for sample in dataset.samples)
+    known = dict(zip(ids, (tuple(float(f"{p:.9g}") for p in row) for row in probabilities), strict=True))
+    digest = file_digest(folder / "model.keras")
+    trained = Trained(classifier.model, dataset.classes, pixels, classifier.explain_layer, digest)
+    shared: dict[tuple[str, int | None], Pictures] = {}
+    requests = []
+    for table, plugin in zip(recipe.tables.explain, recipe.explainers, strict=True):
+        key = (split_name(table.split, split), table.limit)
+        if key not in shared:
+            shared[key] = split_pictures(dataset, slices, split, *key, pixels, known)
+        requests.append(Request(plugin, shared[key], table.target, table.layer))
+    explain(folder / "explanations", trained, requests, Wish(recipe.tables.training.precision), reporter)

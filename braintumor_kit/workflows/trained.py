@@ -1,0 +1,100 @@
+"""A trained model with what a run knows of it."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+from pydantic import ValidationError
+
+from braintumor_kit.contracts import InputError
+from braintumor_kit.model.load import load_model
+from braintumor_kit.recipe.tables import PixelsTable
+from braintumor_kit.runs import Run, find_run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model and what is needed to use it as it was trained.
+
+    Attributes:
+        model: pictures in 0..255 to probabilities.
+        classes: names of its outputs.
+        pixels: how pictures are prepared for it.
+        explain_layer: the layer that explainers look at, by the backbone's word; None where nobody said.
+        digest: SHA-256 of the model's file.
+    """
+
+    model: keras.Model
+    classes: tuple[str, ...]
+    pixels: PixelsTable
+    explain_layer: str | None = None
+    digest: str = ""
+
+
+def trained_of_argument(argument: str | None, runs: Path, any_end: bool = False) -> Trained:
+    """The model that RUN on the command line names: a run folder, a `.keras` file, or the newest run.
+
+    Raises:
+        InputError: where there is none.
+    """
+    if argument is not None and argument.endswith(".keras"):
+        return trained_from_file(Path(argument), any_end)
+    return trained_of(find_run(argument, runs))
+
+
+def trained_of(run: Run) -> Trained:
+    """The model that a run kept.
+
+    Raises:
+        InputError: where the run has none yet, or its files are damaged.
+    """
+    if not run.model_path.is_file():
+        raise InputError(f"run '{run.folder}' has no model.keras: it has not finished.")
+    return _with_words_of(run, load_model(run.model_path), run.model_path)
+
+
+def trained_from_file(path: Path, any_end: bool = False) -> Trained:
+    """A `.keras` file: beside a run's record with all that the run knows, elsewhere with pixels stretched to its
+    input and classes by number.
+
+    Args:
+        any_end: models that end in logits or a sigmoid, or take channels first, are welcome too.
+
+    Raises:
+        InputError: where it cannot be loaded or is no picture classifier.
+    """
+    model = load_model(path, any_end)
+    if (path.parent / "record.json").is_file():
+        return _with_words_of(Run(path.parent), model, path)
+    first = model.input_shape[3] not in (1, 3)
+    side, channels = model.input_shape[2], model.input_shape[1 if first else 3]
+    classes = tuple(f"class_{number}" for number in range(max(2, model.output_shape[-1])))
+    pixels = {"image_size": side or PixelsTable().image_size, "colour": "rgb" if channels == 3 else "grey"}
+    return Trained(model, classes, _pixels(pixels, path), digest=file_digest(path))
+
+
+def _with_words_of(run: Run, model: keras.Model, path: Path) -> Trained:
+    classes = run.record.get("classes")
+    if not isinstance(classes, list) or len(classes) != model.output_shape[-1]:
+        raise InputError(f"{run.folder / 'record.json'} does not name the model's {model.output_shape[-1]} classes.")
+    pixels = _pixels(run.resolved.get("pixels"), run.folder / "resolved.json")
+    layer = run.record.get("explain_layer")
+    names = tuple(str(name) for name in classes)
+    return Trained(model, names, pixels, layer if isinstance(layer, str) else None, file_digest(path))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pixels(values: Any, file: Path) -> PixelsTable:
+    try:
+        return PixelsTable.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in ("pixels", *first["loc"]))
+        raise InputError(f"{file}: {place}: {first['msg']}.") from error
