@@ -13,7 +13,7 @@ from PIL import Image
 from braintumor_kit.errors import InputError
 from braintumor_kit.explanation.engine import Method, explain_batch
 from braintumor_kit.explanation.network import Network
-from braintumor_kit.explanation.open import network_of
+from braintumor_kit.explanation.open import is_channels_first, network_of
 from braintumor_kit.explanation.targets import parse_target
 from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.precision import PRECISIONS, resolve_precision
@@ -109,18 +109,19 @@ def explain(
     Raises:
         InputError: where something does not fit; PluginError where an explainer fails.
     """
+    _check_choice("precision", precision, ("auto", *PRECISIONS))
+    _check_choice("align", align, ("receptive_field", "grid"))
     trained = _trained(model, classes)
     pictures = np.asarray(images)
     dtype = PRECISIONS[resolve_precision(precision)]
-    shape = (*pictures.shape[1:3], pictures.shape[3] if pictures.ndim == 4 else 3)
-    network = network_of(trained.model, dtype, layer or trained.explain_layer, shape)
+    network = network_of(trained.model, dtype, layer or trained.explain_layer, _shape(pictures))
     network.align = align
     names = _names(trained, network, classes)
     chosen = load_explainer(method, options, Registry.from_environment(plugins))
     ready = Method(method, chosen.make(), chosen.info)
     chooses = parse_target(target, names)
     batch = _as_images(pictures, network)
-    numbers = None if labels is None else np.asarray(labels, dtype=np.int64)
+    numbers = None if labels is None else _as_numbers(labels, len(batch), len(names))
     parts = []
     with kept_memory():
         for start in range(0, len(batch), BATCH):
@@ -172,6 +173,30 @@ def _names(trained: Trained, network: Network, classes: Sequence[str] | None) ->
     if len(names) != network.classes:
         raise InputError(f"the model has {network.classes} classes; {len(names)} names were given.")
     return names
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} '{value}' is unknown: expected {', '.join(choices[:-1])} or {choices[-1]}.")
+
+
+def _shape(pictures: NDArray[Any]) -> tuple[int, int, int]:
+    """(H, W, C) of pictures in either layout, for models that take any size; of grey ones C is 3."""
+    if pictures.ndim not in (3, 4):
+        raise InputError(f"the model takes pictures (N, H, W) or (N, H, W, C); these are {pictures.shape}.")
+    shape = pictures.shape if pictures.ndim == 4 else (*pictures.shape, 3)
+    return (shape[2], shape[3], shape[1]) if is_channels_first(shape) else shape[1:]
+
+
+def _as_numbers(labels: Sequence[int], pictures: int, classes: int) -> NDArray[np.int64]:
+    numbers = np.asarray(labels)
+    if numbers.shape != (pictures,) or numbers.dtype.kind not in "iu":
+        raise InputError(
+            f"labels must be {pictures} class numbers, one a picture; these are {numbers.dtype} {numbers.shape}."
+        )
+    if numbers.min() < 0 or numbers.max() >= classes:
+        raise InputError(f"labels must be in 0..{classes - 1}; these are in {numbers.min()}..{numbers.max()}.")
+    return numbers.astype(np.int64)
 
 
 def _as_images(pictures: NDArray[Any], network: Network) -> torch.Tensor:

@@ -34,8 +34,8 @@ MAY_IMPORT = {
         "recipe", "registry", "report", "runs", "training",
     },
     "bench": {
-        "backend", "data", "errors", "files", "memory", "model", "progress", "recipe", "report", "runs", "training",
-        "workflows",
+        "backend", "contracts", "data", "errors", "explanation", "files", "memory", "model", "progress", "recipe",
+        "registry", "report", "runs", "training", "workflows",
     },
     "commands": {"bench", "errors", "files", "progress", "recipe", "registry", "runs", "workflows", "data"},
     "api": {"errors", "explanation", "memory", "model", "recipe", "registry", "report", "runs", "workflows"},

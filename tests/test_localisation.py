@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from braintumor_kit.explanation.localisation import (
+    TOLERANCE,
     centre_blob,
     chance,
     iou,
@@ -61,8 +63,8 @@ def test_a_constant_map_scores_chance_wherever_the_mask_lies(flip: bool) -> None
     mask = mask[::-1] if flip else mask
     figures = localise(np.full((10, 10), 0.3, np.float32), mask, mask)
     assert chance(mask) == 0.1
-    for name in ("pointing_game", "relevance_mass", "relevance_rank", "iou"):
-        assert figures[name] == pytest.approx(0.1), name
+    for name in ("pointing_game", "pointing_game_strict", "relevance_mass", "relevance_rank", "iou"):
+        assert figures[name] == pytest.approx(0.1), name  # 15 / 224 of 10 pixels reach no other pixel
     assert figures["outside_head"] == pytest.approx(0.9)
     assert figures["peak_outside_head"] == pytest.approx(0.9)
 
@@ -71,8 +73,45 @@ def test_random_maps_score_chance_on_average() -> None:
     random = np.random.default_rng(0)
     mask = random.random((20, 20)) < 0.2
     found = [localise(random.random((20, 20)).astype(np.float32), mask) for _ in range(400)]
-    for name in ("pointing_game", "relevance_mass", "relevance_rank"):
-        assert np.mean([one[name] for one in found]) == pytest.approx(mask.mean(), abs=0.05), name
+    hit = ndimage.binary_dilation(mask).mean()  # 15 / 224 of 20 pixels reach the next one, but not across a corner
+    expected = {"pointing_game": hit, **dict.fromkeys(("pointing_game_strict", "relevance_mass"), mask.mean())}
+    for name, value in {**expected, "relevance_rank": mask.mean()}.items():
+        assert np.mean([one[name] for one in found]) == pytest.approx(value, abs=0.05), name
+
+
+@pytest.mark.parametrize(
+    ("down", "across", "hit"),
+    [(0, 0, 1.0), (15, 0, 1.0), (0, -15, 1.0), (16, 0, 0.0), (9, 12, 1.0), (-9, 12, 1.0), (11, 11, 0.0)],
+)
+def test_a_peak_fifteen_pixels_from_the_mask_still_points_at_it(down: int, across: int, hit: float) -> None:
+    """At 224 pixels, as Zhang et al. count; (9, 12) is 15 away, (11, 11) is 15.6."""
+    mask = np.zeros((224, 224), bool)
+    mask[100, 100] = True
+    values = np.zeros((224, 224), np.float32)
+    values[100 + down, 100 + across] = 1
+    figures = localise(values, mask)
+    assert figures["pointing_game"] == hit
+    assert figures["pointing_game_strict"] == float(down == across == 0)
+
+
+def test_the_tolerance_grows_with_the_longer_side() -> None:
+    assert TOLERANCE == 15 / 224
+    for shape, reach in (((448, 100), 30), ((28, 56), 3), ((8, 8), 0)):  # 3.75 and 0.54 pixels
+        mask = np.zeros(shape, bool)
+        mask[0, 0] = True
+        at = {}
+        for distance in (reach, reach + 1):
+            values = np.zeros(shape, np.float32)
+            values.flat[distance * shape[1]] = 1  # so many rows down
+            at[distance] = localise(values, mask)["pointing_game"]
+        assert at == {reach: 1.0, reach + 1: 0.0}, shape
+
+
+def test_of_several_peaks_the_share_that_is_near_enough_counts() -> None:
+    mask = np.zeros((1, 9), bool)
+    mask[0, 0] = True
+    r = np.array([[2, 0, 2, 2, 0, 0, 0, 0, 2]], np.float32)
+    assert [pointing_game(r, mask, tolerance) for tolerance in (0, 2, 2.5, 3, 8)] == [0.25, 0.5, 0.5, 0.75, 1.0]
 
 
 def test_a_map_that_is_the_mask_scores_full() -> None:
@@ -137,6 +176,8 @@ def test_the_blob_beats_chance_on_what_lies_at_the_centre() -> None:
     head[8:56, 8:56] = True
     figures = localise_baselines(mask, head)
     assert figures["centre_blob"]["pointing_game"] == 1.0
-    assert figures["chance"]["pointing_game"] == pytest.approx(mask.mean())
+    assert figures["chance"]["pointing_game_strict"] == pytest.approx(mask.mean())
+    # 4.3 pixels around 12 x 12: four strips of 4 x 12, and in each corner 4 + 3 + 3 + 1 pixels
+    assert figures["chance"]["pointing_game"] == pytest.approx((12 * 12 + 4 * 4 * 12 + 4 * 11) / 64**2)
     assert figures["centre_blob"]["relevance_mass"] > 5 * figures["chance"]["relevance_mass"]
     assert figures["centre_blob"]["outside_head"] < 0.02 < figures["chance"]["outside_head"]

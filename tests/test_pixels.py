@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from braintumor_kit.data.pixels import Box, crop_box, head_box, prepare, prepare_mask, stretch_percentiles
+from braintumor_kit.data.pixels import (
+    Box,
+    crop_box,
+    head_box,
+    prepare,
+    prepare_mask,
+    restore,
+    stretch_percentiles,
+)
 from braintumor_kit.errors import ImageError
 from braintumor_kit.recipe.tables import PixelsTable
 
@@ -265,3 +273,63 @@ def test_a_line_of_a_picture_is_padded_without_a_square_of_its_length() -> None:
     square = prepare(line, PixelsTable(image_size=32, fit="pad"))[..., 0]
     assert square.shape == (32, 32)
     assert (square == 200).any(axis=1).sum() == 1
+
+
+# Back to the picture's own grid
+
+
+def ramp(height: int = 100, width: int = 120) -> np.ndarray:
+    """Grey rises evenly, down and across: bilinear resizing keeps it, but for the outermost pixels."""
+    down, across = np.mgrid[:height, :width]
+    return (40 + 80 * down / (height - 1) + 120 * across / (width - 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [32, 60, 224])
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+@pytest.mark.parametrize("shape", [(100, 120), (120, 100), (37, 53), (64, 64)])
+def test_restoring_undoes_what_preparing_did(size: int, fit: str, shape: tuple[int, int]) -> None:
+    picture = np.rint(ramp(*shape)).astype(np.uint8)
+    choice = settings(size, fit=fit)
+    back = restore(prepare(picture, choice)[..., 0].astype(np.float32), picture, choice)
+    assert back.dtype == np.float32
+    assert back.shape == shape
+    inner = slice(4, -4), slice(4, -4)
+    np.testing.assert_allclose(back[inner], picture[inner], atol=2)
+    assert np.abs(back - picture).max() < 8
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_restoring_puts_a_cropped_head_back_in_its_place(fit: str) -> None:
+    picture = np.zeros((100, 120), np.uint8)
+    picture[20:80, 40:90] = ramp(60, 50)
+    choice = settings(90, fit=fit, crop="head", crop_margin=0.1)
+    back = restore(prepare(picture, choice)[..., 0].astype(np.float32), picture, choice)
+    np.testing.assert_allclose(back[23:77, 43:87], picture[23:77, 43:87], atol=2.5)
+    everywhere = restore(np.ones((90, 90), np.float32), picture, choice)
+    rows, columns = np.flatnonzero(everywhere.any(axis=1)), np.flatnonzero(everywhere.any(axis=0))
+    box = (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+    np.testing.assert_allclose(box, (14, 34, 86, 96), atol=1)  # a tenth of 60 around the head
+    assert everywhere.sum() == (box[2] - box[0]) * (box[3] - box[1])  # all of the box, and nothing beside it
+
+
+def test_restoring_by_hand() -> None:
+    """A wide picture stands in the middle of the square; what lies over the padding is dropped."""
+    picture = np.zeros((16, 32), np.uint8)
+    values = np.full((32, 32), 9, np.float32)
+    values[8:24] = np.arange(16, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(restore(values, picture, settings(fit="pad")), values[8:24])
+    twice = restore(values, np.zeros((32, 64), np.uint8), settings(fit="pad"))
+    assert twice.shape == (32, 64)
+    np.testing.assert_allclose(twice[:5, 0], [0, 0.25, 0.75, 1.25, 1.75])  # centres of halved rows
+    np.testing.assert_array_equal(restore(values, np.zeros((32, 32), np.uint8), settings()), values)
+
+
+def test_restoring_keeps_the_sign_and_takes_colour_and_sixteen_bits() -> None:
+    values = np.linspace(-3, 5, 32 * 32, dtype=np.float32).reshape(32, 32)
+    for picture in (np.zeros((48, 40, 3), np.uint8), np.zeros((48, 40), np.uint16)):
+        back = restore(values, picture, settings())
+        assert back.shape == (48, 40)
+        assert back.min() == pytest.approx(-3, abs=0.1)
+        assert back.max() == pytest.approx(5, abs=0.1)
+    with pytest.raises(ImageError, match="the source should give uint8 or uint16 pixels"):
+        restore(values, np.zeros((4, 4)), settings())

@@ -279,3 +279,22 @@ def test_a_run_among_the_images_is_refused(file_run: tuple[Path, Path], btkit: C
     ended = btkit("predict", next((folder / "Testing" / "glioma").iterdir()), run)
     assert ended.status == 2
     assert "is a run; name it first, before the images" in ended.err
+
+
+def test_a_recipe_that_explains_leaves_its_explanations(run: Path, runs: Path, btkit: Callable) -> None:
+    recipe = runs / "explaining.toml"
+    recipe.write_text(f'extends = "{run / "recipe.toml"}"\n[[explain]]\nmethod = "gradcam"\nlimit = 5\n')
+    ended = btkit("run", recipe, *SMALL, "--set", "training.epochs=1", "--runs", runs, "--name", "explained")
+    assert ended.status == 0
+    folder = runs / "explained" / "explanations"
+    rows = read_csv(folder / "explanations.csv")
+    tested = {row["id"] for row in read_csv(runs / "explained" / "split.csv") if row["split"] == "test"}
+    assert len(rows) == len({row["id"] for row in rows} & tested) == 5
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
+        "explanations.csv", "explanations.json", "summary.png", *(row["map"] for row in rows),
+        *(row["overlay"] for row in rows),
+    }  # fmt: skip
+    assert {np.load(folder / row["map"]).shape for row in rows} == {(64, 64)}
+    assert load(runs / "explained" / "record.json")["status"] == "finished"
+    assert load(runs / "explained" / "resolved.json")["explain"][0]["limit"] == 5
+    assert not list(runs.glob("explained/.*"))

@@ -11,12 +11,27 @@ from statistics import median
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
+from braintumor_kit.bench.explaining import write_network
 from braintumor_kit.bench.material import write_recipe
 from braintumor_kit.bench.ours import prepared_task
 from braintumor_kit.bench.race import Entry, Laps, race
 from braintumor_kit.bench.rows import Row
+from braintumor_kit.contracts.pictures import read_picture
+from braintumor_kit.data.pixels import prepare
 from braintumor_kit.errors import WorkError
+from braintumor_kit.recipe.tables import PixelsTable
+from braintumor_kit.runs import installed_version
+
+IG = "integrated_gradients"
+
+PROMISED = {
+    ("gradcam", "float32"): 2.5, ("gradcampp", "float32"): 2.5, (IG, "float32"): 1.3,
+    ("gradcam", "bfloat16"): 8.0, ("gradcampp", "bfloat16"): 8.0, (IG, "bfloat16"): 3.0,
+}  # fmt: skip
+"""Explanations, over peers in float32, where the processor has bfloat16 units."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +164,51 @@ def start_rows(course: Course) -> Iterator[Row]:
     yield Row("start/predict one picture", peer, ours, theirs, "s", theirs / ours, min(ratios), max(ratios), 1 / 1.4)
 
 
+def explain_rows(course: Course) -> Iterator[Row]:
+    """Maps of a ResNet-18 beside pytorch-grad-cam and captum, both in float32; and how near the fast maps are."""
+    missing = [name for name in ("grad-cam", "captum") if installed_version(name) is None]
+    if missing:
+        course.say(f"explanations are left out: {' and '.join(missing)} missing; pip install 'braintumor-kit[bench]'")
+        return
+    write_network(course.folder, 18, _pictures(course))
+    for method, peer in (("gradcam", "pytorch_grad_cam"), ("gradcampp", "pytorch_grad_cam"), (IG, "captum")):
+        course.say(f"explanations, {method}")
+        images = course.batch_size if method != IG else max(course.batch_size // 4, 1)
+        told: dict[str, Any] = {"method": method, "images": images, "folder": str(course.folder)}
+        dtypes = list(dict.fromkeys((course.precision, "float32")))
+        ours = [Entry("btkit_explain", course.settings(18, dtype, 1, **told)) for dtype in dtypes]
+        theirs = Entry(peer, course.settings(18, "float32", 1, **told))
+        *laps, peers = course.race([*ours, theirs])
+        for dtype, own in zip(dtypes, laps, strict=True):
+            promise = PROMISED[method, dtype]
+            yield _faster(f"explain/{method}/resnet18/{dtype}", f"{peer} float32", own, peers, promise)
+    if course.precision != "float32":
+        yield from _agreement_rows(course)
+
+
+def _agreement_rows(course: Course) -> Iterator[Row]:
+    course.say("explanations, agreement of the fast with float32 maps")
+    methods = ["gradcam", "gradcampp", IG]
+    more: dict[str, Any] = {"methods": methods, "images": max(course.batch_size // 4, 1), "folder": str(course.folder)}
+    (laps,) = course.race([Entry("btkit_agreement", course.settings(18, course.precision, 1, **more))], rounds=1)
+    for method in methods:
+        alike = laps.facts[0][method]
+        name = f"agreement/{method}/resnet18/{course.precision}"
+        yield Row(name, "rank correlation of 0.98 with float32", alike, 0.98, "Spearman", alike / 0.98, at_least=1.0)
+
+
+def _pictures(course: Course) -> NDArray[np.uint8]:
+    """One batch of prepared slices, evenly spaced over the classes, uint8 (N, S, S, 1)."""
+    files = sorted((course.folder / "pictures").rglob("*.jpg"))
+    chosen = np.linspace(0, len(files) - 1, course.batch_size).round().astype(int)
+    pixels = PixelsTable(image_size=course.image_size)
+    return np.stack([prepare(read_picture(files[place]), pixels) for place in chosen])
+
+
 GROUPS: Mapping[str, Callable[[Course], Iterator[Row]]] = {
     "fit": fit_rows,
     "inference": inference_rows,
+    "explain": explain_rows,
     "frozen": frozen_rows,
     "data": data_rows,
     "start": start_rows,

@@ -7,7 +7,7 @@ import click
 
 from braintumor_kit.commands.common import json_option, large_imports, print_json, print_table, reporter
 
-GROUPS = ("fit", "inference", "frozen", "data", "start")
+GROUPS = ("fit", "inference", "explain", "frozen", "data", "start")
 DEPTHS = ("18", "50")
 
 
@@ -38,7 +38,8 @@ def bench(
     check: bool,
     as_json: bool,
 ) -> None:
-    """Speed beside peers on this machine, as ratios: training, inference, frozen trunks, data, start-up."""
+    """Speed beside peers on this machine, as ratios: training, inference, explanations, frozen trunks,
+    data, start-up."""
     with large_imports():
         from braintumor_kit.bench.bench import bench as run_bench
 

@@ -136,7 +136,7 @@ def explain(
         from braintumor_kit.workflows.trained import trained_of_argument
 
     plugins = [load_explainer(name, values, known) for name, values in options.items()]
-    paths = pictures_in(images) if images else []
+    paths = list(dict.fromkeys(pictures_in(images) if images else []))
     trained = trained_of_argument(model, runs, any_end=True)
     told = reporter()
     pictures: Any
@@ -197,7 +197,9 @@ def _show(metrics: Mapping[str, Any]) -> None:
         for name, figures in {**metrics["methods"], **metrics["baselines"]}.items()
     ]
     print_table("", ["", *columns.values(), "randomised"], rows)
-    some = next(iter(metrics["methods"].values()))
+    some = next(iter(metrics["methods"].values()), None)
+    if some is None:
+        return
     click.echo(
         f"{metrics['n']} slices of {metrics['split']}, {some['n_with_mask']} with a mask; "
         f"insertion, deletion and ROAD of {some['faithfulness_n']}. "

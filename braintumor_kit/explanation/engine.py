@@ -84,6 +84,7 @@ def explain_batch(
         given = method.explainer.maps(network, images, weights)
     made = given if isinstance(given, Maps) else Maps(given)
     values = _checked(made.values, len(images), method)
+    completeness = _completeness(made.completeness, len(images), method)
     finite = values.isfinite()
     size = (images.shape[1], images.shape[2])
     zeroed = torch.where(finite, values, torch.zeros_like(values))
@@ -93,12 +94,12 @@ def explain_batch(
         "not_finite": ~finite.flatten(1).all(dim=1),
         "saturated": torch.from_numpy(_saturated(targets, probabilities)),
         "target_differs": torch.from_numpy(targets.classes != probabilities.argmax(axis=1)),
-        "incomplete": None if made.completeness is None else made.completeness > INCOMPLETE,
+        "incomplete": None if completeness is None else completeness > INCOMPLETE,
         "before_relu": network.has_negative_activations() if network.looked_at_layer else None,
     }
-    completeness = None if made.completeness is None else made.completeness.detach().double().cpu().numpy()
     layer = network.layer if network.looked_at_layer else None
-    return Explained(method.name, targets, maps.cpu().numpy(), _flags(marks, len(images)), completeness, layer)
+    shares = None if completeness is None else completeness.double().cpu().numpy()
+    return Explained(method.name, targets, maps.cpu().numpy(), _flags(marks, len(images)), shares, layer)
 
 
 def _checked(values: Any, count: int, method: Method) -> Tensor:
@@ -106,6 +107,17 @@ def _checked(values: Any, count: int, method: Method) -> Tensor:
         found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise PluginError(f"{method.info} gave {found} for {count} images; its contract asks for a tensor (N, h, w).")
     return values.detach().float()
+
+
+def _completeness(shares: Any, count: int, method: Method) -> Tensor | None:
+    if shares is None:
+        return None
+    if not isinstance(shares, Tensor) or shares.shape != (count,):
+        found = tuple(shares.shape) if isinstance(shares, Tensor) else type(shares).__name__
+        raise PluginError(
+            f"{method.info} gave completeness {found} for {count} images; its contract asks for a tensor (N,)."
+        )
+    return shares.detach()
 
 
 def _saturated(targets: Targets, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:

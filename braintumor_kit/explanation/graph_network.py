@@ -12,9 +12,10 @@ from braintumor_kit.explanation.layers import (
     divided_at,
     explained_value,
     other_activations,
+    rectifiers_apart,
     up_to_scores,
 )
-from braintumor_kit.explanation.network import Layout, Network, pairs, two_classes
+from braintumor_kit.explanation.network import Layout, Network, batches, no_scores, two_classes
 from braintumor_kit.explanation.receptive_field import Cells, Tracing
 from braintumor_kit.model.fast import Graph, Program, graph_of
 
@@ -29,13 +30,15 @@ class GraphNetwork(Network):
 
     Raises:
         ValueError: where the model is not functional.
-        InputError: where it has several inputs or outputs, or no such layer.
+        InputError: where it has several inputs or outputs, gives no class scores, or has no such layer.
     """
 
     def __init__(self, model: keras.Model, layout: Layout, dtype: torch.dtype, layer: str | None = None) -> None:
         graph = graph_of(model)
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
             raise InputError(f"model '{model.name}' must have one input and one output to be explained.")
+        if len(model.output_shape) != 2:
+            raise InputError(no_scores(model))
         super().__init__(layout, max(2, int(model.output_shape[-1])))
         self._graph, self._dtype, self._asked = up_to_scores(graph), dtype, layer
         if layer is not None:
@@ -81,13 +84,15 @@ class GraphNetwork(Network):
             z0, z1 = beginning(self._pictures(starts)), beginning(self._pictures(ends))
             y0, y1 = ((two_classes(exact_rest(z)) * targets).sum(dim=1) for z in (z0, z1))
         total = torch.zeros_like(z0)
-        for rows, at in pairs(len(starts), len(nodes), self.batch_size, total.device):
-            fraction, weight = (values.to(z0)[at].reshape(-1, *[1] * (z0.ndim - 1)) for values in (nodes, weights))
-            between = torch.lerp(z0[rows], z1[rows], fraction).to(self._dtype).requires_grad_()
+        for parts in batches(len(starts), len(nodes), self.batch_size):
+            rows = [torch.lerp(z0[i : i + 1], z1[i : i + 1], _column(nodes[at], z0)) for i, at in parts]
+            # In float32, the first ReLU too: steps of a path are so small that rounding them to bfloat16 shows.
+            between = torch.cat(rows).requires_grad_()
+            wanted = torch.cat([targets[i] * weights[at].to(targets)[:, None] for i, at in parts])
             with torch.enable_grad():
-                y = (two_classes(rest(between)).float() * targets[rows]).sum()
-                (gradient,) = torch.autograd.grad(y, between)
-            total.index_add_(0, rows, gradient.float() * weight)
+                (gradient,) = torch.autograd.grad((two_classes(rest(between)) * wanted).sum(), between)
+            for (i, _), some in zip(parts, gradient.split([len(some) for some in rows]), strict=True):
+                total[i] += some.sum(dim=0)
         with torch.enable_grad():
             leaf = ends.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(beginning(self._pictures(leaf)), leaf, total)
@@ -125,7 +130,7 @@ class GraphNetwork(Network):
                 f"guided gradients are defined for networks of ReLUs; layer '{others[0]}' is another activation or "
                 "cannot be looked into. smoothgrad and integrated_gradients take any network."
             )
-        return Program(self._graph, self._dtype, frozen=True, rectifier=GuidedReLU.apply)
+        return Program(rectifiers_apart(self._graph), self._dtype, frozen=True, rectifier=GuidedReLU.apply)
 
     @cached_property
     def _around_layer(self) -> tuple[Program, Program, int]:
@@ -140,6 +145,11 @@ class GraphNetwork(Network):
 
     def _model_layout(self, value: Tensor) -> Tensor:
         return value if self._graph.channels_first else value.permute(0, 2, 3, 1)
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """Numbers (K,) as a tensor (K, 1, 1, 1) of the rank, dtype and device of another."""
+    return values.to(like).reshape(-1, *[1] * (like.ndim - 1))
 
 
 class GuidedReLU(torch.autograd.Function):

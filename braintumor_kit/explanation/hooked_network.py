@@ -16,7 +16,7 @@ from torch import Tensor
 
 from braintumor_kit.errors import InputError
 from braintumor_kit.explanation.layers import missing_layer
-from braintumor_kit.explanation.network import Layout, Network, two_classes
+from braintumor_kit.explanation.network import Layout, Network, no_scores, two_classes
 from braintumor_kit.explanation.receptive_field import Cells, Tracing
 
 
@@ -167,7 +167,7 @@ class HookedNetwork(Network):
                 hooks.callback(part.module.register_forward_hook(watch(name, part)).remove)
             output = self._model(self._black(), training=False)
         if not isinstance(output, Tensor) or output.ndim != 2:
-            raise InputError(f"model '{self._model.name}' must give one row of class scores a picture to be explained.")
+            raise InputError(no_scores(self._model))
         softmax = next((part for part, made in reversed(squashed) if torch.equal(made, output)), None)
         sums_to_one = bool((output >= 0).all()) and abs(float(output.sum()) - 1) < 1e-5
         probabilities = softmax is not None or sums_to_one

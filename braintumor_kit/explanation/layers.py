@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import keras
@@ -115,14 +116,31 @@ def affine_beginning(graph: Graph) -> int:
     return count
 
 
+def rectifiers_apart(graph: Graph) -> Graph:
+    """The graph with each ReLU that is built into another layer as a call of its own: whatever computes that layer,
+    a program can then put another rectifier there. The layers are replaced by twins as in `up_to_scores`."""
+    numbers = count(1 + max(number for call in graph.calls for number in (*call.inputs, *call.outputs)))
+    calls: list[Call] = []
+    for call in graph.calls:
+        layer = call.layer
+        if getattr(layer, "activation", None) is keras.activations.relu and not isinstance(layer, layers.Activation):
+            between = (next(numbers),)
+            calls.append(replace(call, layer=_without_activation(layer), outputs=between))
+            call = replace(call, layer=layers.ReLU(name=layer.name), inputs=between)
+        calls.append(call)
+    return replace(graph, calls=tuple(calls))
+
+
 def other_activations(graph: Graph) -> Iterator[str]:
-    """Names of layers whose activation is neither linear nor ReLU."""
+    """Names of layers whose activation is neither linear nor ReLU, the plain one."""
     known = (None, keras.activations.linear, keras.activations.relu)
     plain = (*LINEAR, layers.ReLU, layers.Activation, layers.Add, layers.Concatenate, layers.MaxPooling2D,
              layers.GlobalAveragePooling2D, layers.Flatten, layers.Dense)  # fmt: skip
     for call in graph.calls:
-        if getattr(call.layer, "activation", None) not in known or type(call.layer) not in plain:
-            yield call.layer.name
+        layer = call.layer
+        bent = isinstance(layer, layers.ReLU) and (layer.negative_slope or layer.threshold or layer.max_value)
+        if getattr(layer, "activation", None) not in known or type(layer) not in plain or bent:
+            yield layer.name
 
 
 _SQUASHING = (keras.activations.softmax, keras.activations.sigmoid)
@@ -136,7 +154,9 @@ def _is_squashing_layer(layer: Any) -> bool:
 
 def _without_activation(layer: Any) -> Any:
     """A layer of the same kind and values that ends linearly."""
-    twin = type(layer).from_config({**layer.get_config(), "activation": "linear"})
+    # Its values are set: initializers that draw would take a seed from Python's random numbers, which are the user's.
+    config = {name: "zeros" if name.endswith("_initializer") else value for name, value in layer.get_config().items()}
+    twin = type(layer).from_config({**config, "activation": "linear"})
     twin.build(layer._build_shapes_dict["input_shape"] if layer._build_shapes_dict else layer.input.shape)
     twin.set_weights(layer.get_weights())
     return twin

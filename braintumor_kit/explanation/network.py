@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import keras
 import torch
 from torch import Tensor
 
@@ -125,11 +126,12 @@ class Network(ABC):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The weighted sum of gradients along the straight line between images, and y at both ends."""
         total = torch.zeros_like(starts)
-        for rows, at in pairs(len(starts), len(nodes), self.batch_size, total.device):
-            fraction, weight = (values.to(starts)[at].reshape(-1, 1, 1, 1) for values in (nodes, weights))
-            between = torch.lerp(starts[rows], ends[rows], fraction)
-            gradient, _ = self._gradients(between, targets[rows], self._scores)
-            total.index_add_(0, rows, gradient * weight)
+        for parts in batches(len(starts), len(nodes), self.batch_size):
+            rows = [torch.lerp(starts[i], ends[i], nodes[at].to(starts)[:, None, None, None]) for i, at in parts]
+            wanted = torch.cat([targets[i] * weights[at].to(targets)[:, None] for i, at in parts])
+            gradient, _ = self._gradients(torch.cat(rows), wanted, self._scores)
+            for (i, _), some in zip(parts, gradient.split([len(some) for some in rows]), strict=True):
+                total[i] += some.sum(dim=0)
         y0, y1 = ((self.logits(images) * targets).sum(dim=1) for images in (starts, ends))
         return total, y0, y1
 
@@ -140,16 +142,19 @@ class Network(ABC):
     def activations_and_gradients(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(A, g, y); the pass through the model is kept for the next explainer of the same images."""
         captured = self._captured(images)
-        with exact_convolutions():
+        with torch.enable_grad(), exact_convolutions():
             y = (captured.scores * targets).sum(dim=1)
-            (g,) = torch.autograd.grad(y.sum(), captured.activations, retain_graph=True, allow_unused=True)
+            g = None
+            if y.requires_grad:  # where it does not, nothing after the layer has gradients, the layer among it
+                (g,) = torch.autograd.grad(y.sum(), captured.activations, retain_graph=True, allow_unused=True)
         if g is None:
             raise InputError(f"the scores do not depend on what layer '{self.layer}' gives.")
         return captured.activations.detach(), g, y.detach()
 
     def enlarge(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """Maps (N, h, w) of the explained layer's cells at the images' size (H, W)."""
-        known = self._latest is not None and maps.shape[1:] == self._latest.activations.shape[2:]
+        latest = self._latest if self.looked_at_layer else None  # what another method looked at says nothing of these
+        known = latest is not None and maps.shape[1:] == latest.activations.shape[2:]
         return enlarge(maps, size, self._cells if known and self.align == "receptive_field" else None)
 
     @cached_property
@@ -188,12 +193,22 @@ class Network(ABC):
         return images.permute(0, 3, 1, 2) if self.layout.channels_first else images
 
 
-def pairs(images: int, nodes: int, at_once: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every (image, node) once, in batches that may hold several images: numbers of the images and of the nodes."""
-    count = images * nodes
-    for start in range(0, count, at_once):
-        both = torch.arange(start, min(start + at_once, count), device=device)
-        yield both // nodes, both % nodes
+def batches(images: int, nodes: int, at_once: int) -> Iterator[list[tuple[int, slice]]]:
+    """Every (image, node) once, in full batches: lists of an image's number and which of its nodes."""
+    for start in range(0, images * nodes, at_once):
+        end = min(start + at_once, images * nodes)
+        parts = []
+        while start < end:
+            image, first = divmod(start, nodes)
+            last = min(nodes, first + end - start)
+            parts.append((image, slice(first, last)))
+            start += last - first
+        yield parts
+
+
+def no_scores(model: keras.Model) -> str:
+    """What to say of a model that is no classifier."""
+    return f"model '{model.name}' must give one row of class scores a picture to be explained."
 
 
 def two_classes(scores: Tensor) -> Tensor:

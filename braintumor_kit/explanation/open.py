@@ -39,12 +39,21 @@ def network_of(
 def _layout(model: keras.Model, unsaid: tuple[int, int, int]) -> Layout:
     shape = _input_shape(model)
     if shape is None:
+        built = model.get_build_config() or {}
+        called_with = built.get("input_shape") or ()
+        if len(called_with) == 4:
+            return Layout(unsaid[:2], unsaid[2], is_channels_first(called_with))
         return Layout(unsaid[:2], unsaid[2], keras.config.image_data_format() == "channels_first")
     if len(shape) != 4:
         raise InputError(f"model '{model.name}' takes {shape}, not pictures (N, H, W, C).")
-    first = shape[3] not in (1, 3) and shape[1] in (1, 3)
+    first = is_channels_first(shape)
     side = shape[2:4] if first else shape[1:3]
     return Layout((side[0] or unsaid[0], side[1] or unsaid[1]), int(shape[1 if first else 3] or unsaid[2]), first)
+
+
+def is_channels_first(shape: tuple[int | None, ...]) -> bool:
+    """Whether pictures of this shape are (N, C, H, W), as far as one can tell."""
+    return shape[3] not in (1, 3) and shape[1] in (1, 3)
 
 
 def _input_shape(model: keras.Model) -> tuple[int | None, ...] | None:

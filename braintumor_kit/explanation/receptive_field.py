@@ -118,8 +118,12 @@ def _convolution(axes: Axes, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 
 
 def _pooling(axes: Axes, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Axes | None:
-    _, kernel, stride, padding = [*args, *([], [])[len(args) - 2 :]][:4] if len(args) < 4 else args[:4]
-    return _windows(axes, kernel, stride or kernel, padding or [0], [1]) if set(axes) == {2, 3} else None
+    _, kernel, stride, padding, dilation = [*args, *([], [0], [1])[len(args) - 2 :]][:5]
+    return _windows(axes, kernel, stride or kernel, padding, dilation) if set(axes) == {2, 3} else None
+
+
+def _averaging(axes: Axes, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Axes | None:
+    return _pooling(axes, args[:4], kwargs)  # what follows is no dilation
 
 
 def _windows(axes: Axes, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Axes:
@@ -168,7 +172,7 @@ _RULES: Mapping[str, Callable[[Axes, tuple[Any, ...], Mapping[str, Any]], Axes |
     "convolution": _convolution,
     "max_pool2d_with_indices": _pooling,
     "max_pool2d": _pooling,
-    "avg_pool2d": _pooling,
+    "avg_pool2d": _averaging,
     "constant_pad_nd": _padding,
     "permute": _permuted,
     "transpose": _transposed,

@@ -1,10 +1,10 @@
 """Combinations of values that are each valid and make no sense together."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from braintumor_kit.recipe.problems import Path_
-from braintumor_kit.recipe.tables import CallbacksTable, ScheduleTable, SplitTable, Table, TrainingTable
+from braintumor_kit.recipe.tables import CallbacksTable, ExplainTable, ScheduleTable, SplitTable, Table, TrainingTable
 
 SCHEDULE_KEYS = {
     "step_epochs": ("step",),
@@ -21,6 +21,7 @@ def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
         yield from _without_effect(("pixels",), tables["pixels"], "crop", {"crop_margin": ("head",)})
     if split is not None:
         yield from _split(split)
+        yield from _explained_split(split, tables.get("explain", ()))
     if training is not None:
         yield from _training(training)
         if callbacks is not None:
@@ -45,6 +46,12 @@ def _split(split: SplitTable) -> Iterator[tuple[Path_, str]]:
             ("split", "test"),
             f"validation and test take {taken:g} of the samples and leave none for training.",
         )
+
+
+def _explained_split(split: SplitTable, explained: Sequence[ExplainTable]) -> Iterator[tuple[Path_, str]]:
+    for place, table in enumerate(explained):
+        if table.split == "test" and split.method == "source" and split.source_test_as == "validation":
+            yield ("explain", place, "split"), 'names test, which [split] source_test_as = "validation" leaves empty.'
 
 
 def _training(training: TrainingTable) -> Iterator[tuple[Path_, str]]:

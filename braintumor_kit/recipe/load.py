@@ -116,8 +116,7 @@ def load_explainer(name: str, options: Mapping[str, Any], registry: Registry | N
     registry.find("explainer", name)
     layers = layers_of({"explain": [{"method": name, **options}]})
     problems: list[Problem] = []
-    table = ExplainTable(method=name, **options)
-    chosen = _check_plugin("explainer", ("explain", 0), name, table.options, layers, registry, problems)
+    chosen = _check_plugin("explainer", ("explain", 0), name, options, layers, registry, problems)
     if chosen is None:
         raise InputError("\n".join(f"{name}.{problem.path[-1]}: {problem.message}" for problem in problems))
     return chosen
@@ -156,8 +155,10 @@ def _check(layers: Layers, path: Path, registry: Registry) -> Recipe:
     source = _check_named("source", tables, layers, registry, problems)
     backbone = _check_named("backbone", tables, layers, registry, problems)
     explainers = [
-        _check_plugin("explainer", ("explain", place), table.method, table.options, layers, registry, problems)
-        for place, table in enumerate(tables.get("explain", ()))
+        _check_plugin(
+            "explainer", ("explain", at), table.method, table.options, layers, registry, problems, type(table)
+        )
+        for at, table in enumerate(tables.get("explain", ()))
     ]
     problems += [Problem(layers.origin(place).file, place, message) for place, message in conflicts(tables)]
     if problems or source is None or backbone is None:
@@ -204,10 +205,15 @@ def _strictly(model: type[BaseModel], values: Mapping[str, Any]) -> Any:
     return model.model_validate_json(json.dumps(values, default=str), strict=True)
 
 
-def _problems(error: ValidationError, model: type[BaseModel], layers: Layers, table: Path_) -> Iterator[Problem]:
+def _problems(
+    error: ValidationError, model: type[BaseModel], layers: Layers, table: Path_, holder: type[BaseModel] | None = None
+) -> Iterator[Problem]:
+    """The faults of a table; `holder` is what the values of `model` stand among."""
     for item in error.errors():
         place = (*table, *item["loc"])
         known = _keys_of(model, item["loc"][:-1])
+        if holder and len(item["loc"]) == 1:
+            known += holder.model_fields
         yield Problem(layers.origin(place).file, place, explain(item, known))
 
 
@@ -238,7 +244,7 @@ def _check_named(
     table: PluginTable | None = tables.get(kind)
     if table is None:
         return None
-    return _check_plugin(kind, (kind,), table.name, table.options, layers, registry, problems)
+    return _check_plugin(kind, (kind,), table.name, table.options, layers, registry, problems, type(table))
 
 
 def _check_plugin(
@@ -249,8 +255,9 @@ def _check_plugin(
     layers: Layers,
     registry: Registry,
     problems: list[Problem],
+    holder: type[PluginTable | ExplainTable] | None = None,
 ) -> ChosenPlugin | None:
-    """The plugin that the table at `table` names, with its options checked."""
+    """The plugin that the table at `table`, a `holder`, names, with its options checked."""
     try:
         info = registry.find(kind, name)
         cls = registry.load(kind, name)
@@ -262,7 +269,7 @@ def _check_plugin(
     try:
         return ChosenPlugin(info, cls, _strictly(cls.Options, values))
     except ValidationError as error:
-        problems += _problems(error, cls.Options, layers, table)
+        problems += _problems(error, cls.Options, layers, table, holder)
         return None
 
 

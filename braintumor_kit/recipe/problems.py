@@ -56,7 +56,8 @@ def explain(error: Mapping[str, Any], known: Iterable[str]) -> str:
     match error["type"]:
         case "extra_forbidden":
             known = sorted(known)
-            return f"unknown key;{_hint(error['loc'][-1], known) or ' known: ' + ', '.join(known) + '.'}"
+            listed = f" known: {', '.join(known)}." if known else " there are none to set."
+            return f"unknown key;{_hint(error['loc'][-1], known) or listed}"
         case "missing":
             return "is missing and has no default."
         case "literal_error":

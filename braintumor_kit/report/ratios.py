@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from braintumor_kit.report.style import INK, QUIET, TEST, TRAIN, figure
+from braintumor_kit.report.style import INK, QUIET, TEST, TRAIN, VALIDATION, figure
 
-COLOURS = {"fit": TRAIN, "inference": TEST}
+COLOURS = {"fit": TRAIN, "inference": TEST, "explain": VALIDATION}
 TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 

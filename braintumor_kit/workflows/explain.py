@@ -116,7 +116,8 @@ def explain_into(
                 name = f"{number:03d}-{start:09d}"
                 places = range(start, min(start + BATCH, len(members[0].request.pictures.items)))
                 if not folder.has(name):
-                    _explain_batch(folder, name, places, members, exact, trained, drawing)
+                    with folder.dropped_if_empty():
+                        _explain_batch(folder, name, places, members, exact, trained, drawing)
                 done += len(places)
                 progress(done, total)
     bad = {item["id"]: item["reason"] for batch in folder.batches() for item in batch["bad"]}

@@ -79,11 +79,12 @@ def run_pictures(run: Run, trained: Trained, splits: Sequence[tuple[str | None, 
     part = {row["id"]: row["split"] for row in _table(run, "split.csv")}
     with reporter.bar("reading the data set") as progress:
         dataset = read_dataset(recipe.source, "skip", progress)
-    if dataset.digest != run.record.get("data_digest"):
+    changed = dataset.digest != run.record.get("data_digest")
+    if changed:
         reporter.say("the data set has changed since the run: maps are of what it holds now")
     with reporter.bar("decoding") as progress:
         dataset, slices = decoded_slices(dataset, trained.pixels, "skip", progress)
-    known = _recorded_probabilities(run, trained)
+    known = {} if changed else _recorded_probabilities(run, trained)
     split = [part.get(sample.id) for sample in dataset.samples]
     return [
         split_pictures(dataset, slices, split, split_name(name, part.values()), limit, trained.pixels, known)

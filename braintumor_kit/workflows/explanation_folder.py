@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from braintumor_kit.errors import InputError, WorkError
 from braintumor_kit.files import read_json, reason_of, whole, write_csv, write_json
 
 COLUMNS = (
-    "id", "split", "group", "label", "method", "target", "predicted", "probability", "target_probability", "score",
-    "layer", "flags", "completeness_difference", "peak", "map", "overlay",
+    "id", "split", "group", "label", "method", "target", "predicted", "probability", "target_probability", "layer",
+    "flags", "completeness_difference", "peak", "map", "overlay",
 )  # fmt: skip
 """Of `explanations.csv`."""
 
@@ -44,17 +45,22 @@ class ExplanationFolder:
         """Takes up what was begun with the same settings, or begins anew.
 
         Raises:
-            InputError: where `place` holds something that is no explanations.
+            InputError: where `place` holds something that is no explanations, or cannot be replaced.
             WorkError: where the folder cannot be made.
         """
         if place.exists() and not (place.is_dir() and (_is_ours(place) or not any(place.iterdir()))):
             raise InputError(f"'{place}' exists and holds no explanations; name another folder with --out.")
+        place, here = place.resolve(), Path.cwd()  # a link stays a link: what it leads to is replaced
+        if place in (here, *here.parents):
+            raise InputError(f"'{place}' is where you are and cannot be replaced; name another folder with --out.")
         folder = cls(place, place.with_name(f".{place.name}.unfinished"))
         try:
             if folder._settings() != json.loads(json.dumps(settings)):
                 shutil.rmtree(folder.beside, ignore_errors=True)
                 folder.beside.mkdir(parents=True, exist_ok=True)
                 write_json(folder.beside / "explanations.json", settings)
+            for torn in folder.beside.rglob(".writing-*"):  # what `files.whole` leaves of a process that is killed
+                torn.unlink()
         except OSError as error:
             raise WorkError(f"'{folder.beside}' cannot be made: {reason_of(error)}.") from error
         return folder
@@ -68,6 +74,16 @@ class ExplanationFolder:
     def has(self, batch: str) -> bool:
         """Whether a batch is done."""
         return self._batch(batch).is_file()
+
+    @contextmanager
+    def dropped_if_empty(self) -> Iterator[None]:
+        """Leaves nothing behind where the input is at fault before any batch is done."""
+        try:
+            yield
+        except InputError:
+            if not any(self.batches()):
+                shutil.rmtree(self.beside, ignore_errors=True)
+            raise
 
     def put(self, batch: str, rows: Sequence[Row], more: Mapping[str, Any]) -> None:
         """Marks a batch as done; its maps are written before."""

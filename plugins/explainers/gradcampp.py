@@ -38,5 +38,6 @@ def weights(a: Tensor, g: Tensor, epsilon: float = 0.0) -> Tensor:
     s = a.sum(dim=(2, 3), keepdim=True)
     positive = g > 0
     safe = torch.where(positive, g, torch.ones_like(g))
-    alpha = 1 / (2 + s * safe + epsilon / safe.square())
+    added = epsilon / safe.square() if epsilon else 0.0  # 0 / 0 where the square of a tiny gradient is lost
+    alpha = 1 / (2 + s * safe + added)
     return torch.where(positive, alpha * g, torch.zeros_like(g)).sum(dim=(2, 3))
