@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from braintumor_kit.bench import explaining
 from braintumor_kit.bench import race as races
 from braintumor_kit.bench.race import Entry, race
 from braintumor_kit.bench.rows import Row
@@ -109,3 +113,38 @@ def test_the_command_offers_the_groups_that_there_are() -> None:
     from braintumor_kit.bench.groups import GROUPS as KNOWN
 
     assert tuple(KNOWN) == GROUPS
+
+
+class OneLap:
+    """A gate that lets a contender through once, and remembers what it told."""
+
+    def __init__(self) -> None:
+        self.images, self.facts = 0, {}
+
+    def laps(self) -> Iterator[None]:
+        yield
+
+    def done(self, images: int, **facts: float) -> None:
+        self.images, self.facts = images, facts
+
+
+def test_explanations_are_of_one_network_for_all_contenders(tmp_path: Path) -> None:
+    """Each contender goes one lap; btkit's Keras network scores what the peers' torch network scores."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), np.uint8)
+    explaining.write_network(tmp_path, 18, images, np.arange(4))
+    settings = {
+        "folder": str(tmp_path), "depth": 18, "image_size": 64, "dtype": "float32", "batch_size": 4, "images": 2,
+        "warm_up": 1, "steps": 1, "method": "gradcam", "methods": ["gradcam"],
+    }  # fmt: skip
+    ours = explaining._network(settings, "float32").logits(explaining._images({**settings, "images": 4}))
+    with torch.no_grad():
+        theirs = explaining._loaded(settings)(explaining._normalised(images))
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-4)
+    for lap, method in (
+        (explaining.btkit_laps, "gradcam"), (explaining.grad_cam_laps, "gradcampp"), (explaining.captum_laps, ""),
+        (explaining.agreement, ""),
+    ):  # fmt: skip
+        gate = OneLap()
+        lap({**settings, "method": method}, gate)
+        assert gate.images > 0
+    assert gate.facts == {"gradcam": pytest.approx(1)}

@@ -10,7 +10,13 @@ from joblib import cpu_count
 from braintumor_kit.bench.groups import GROUPS, Course
 from braintumor_kit.bench.material import write_pictures
 from braintumor_kit.files import write_json
-from braintumor_kit.model.precision import computes_bfloat16, describe_device, processor_name, resolve_precision
+from braintumor_kit.model.precision import (
+    computes_bfloat16,
+    describe_device,
+    multiplies_bfloat16_matrices,
+    processor_name,
+    resolve_precision,
+)
 from braintumor_kit.progress import Reporter
 from braintumor_kit.report.ratios import draw_ratios
 from braintumor_kit.runs import package_versions
@@ -63,6 +69,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": processor_name(),
         "cores": cpu_count(),
-        "bf16_matrix_units": computes_bfloat16(),
+        "bf16_units": computes_bfloat16(),
+        "bf16_matrix_units": multiplies_bfloat16_matrices(),
         "gpu": gpu,
     }

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from braintumor_kit.backend import import_torchvision
 from braintumor_kit.bench.gate import Gate
@@ -25,42 +26,50 @@ CLASSES = 4
 STEPS = 50
 """Of integrated gradients."""
 
+FITTED_STEPS, MOMENTUM = 12, 0.3
+"""Of normalisation: its running means are near their values after so many steps."""
+
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def write_network(folder: Path, depth: int, images: NDArray[np.uint8]) -> None:
-    """Puts what all contenders explain into the folder: torchvision's network, random but the same for all, its
-    normalisation fitted to the images as training would; and the images."""
+def write_network(folder: Path, depth: int, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+    """Puts what all contenders explain into the folder: torchvision's network, fitted to the images for some steps so
+    that its scores are of something; and the images."""
     torch.manual_seed(0)
-    network = _torch_network(depth)
-    network.train()
-    with torch.no_grad():
-        for _ in range(20):  # running means of momentum 0.1
-            network(_normalised(images))
+    network, pictures, wanted = _torch_network(depth).train(), _normalised(images), torch.from_numpy(labels)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = MOMENTUM
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    for _ in range(FITTED_STEPS):
+        optimizer.zero_grad()
+        F.cross_entropy(network(pictures), wanted).backward()
+        optimizer.step()
     torch.save(network.state_dict(), folder / f"resnet{depth}.pth")
     np.save(folder / "images.npy", images)
+    np.save(folder / "labels.npy", labels)
 
 
 def btkit_laps(settings: dict[str, Any], gate: Gate) -> None:
     """Maps at the images' size with flags, as `btkit explain` makes them."""
     method, images = _method(settings["method"]), _images(settings)
     network = _network(settings, settings["dtype"])
-    targets, probabilities = _targets(len(images)), np.full((len(images), CLASSES), 1 / CLASSES)
+    targets, probabilities = _targets(settings), np.full((len(images), CLASSES), 1 / CLASSES)
     with kept_memory():
-        for number in range(settings["warm_up"]):
-            explain_batch(network, method, images.clone(), targets, probabilities)
-            if number == 0 and settings["method"] == "integrated_gradients":
-                break  # a minute of work warms up enough
+        # Integrated gradients are a minute of work: once warms up enough.
+        for _ in range(1 if settings["method"] == "integrated_gradients" else settings["warm_up"]):
+            explain_batch(network, method, images, targets, probabilities)
         for _ in gate.laps():
             for _ in range(settings["steps"]):
-                explain_batch(network, method, images.clone(), targets, probabilities)
+                network.forget()
+                explain_batch(network, method, images, targets, probabilities)
             gate.done(settings["steps"] * len(images))
 
 
 def agreement(settings: dict[str, Any], gate: Gate) -> None:
     """The mean rank correlation of maps in the default precision with those in float32, method by method."""
     images = _images(settings)
-    targets, probabilities = _targets(len(images)), np.full((len(images), CLASSES), 1 / CLASSES)
+    targets, probabilities = _targets(settings), np.full((len(images), CLASSES), 1 / CLASSES)
     for _ in gate.laps():
         found = {}
         for name in settings["methods"]:
@@ -78,10 +87,10 @@ def grad_cam_laps(settings: dict[str, Any], gate: Gate) -> None:
     import pytorch_grad_cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    images = _normalised(np.load(Path(settings["folder"]) / "images.npy"))
+    images = _normalised(np.load(Path(settings["folder"]) / "images.npy")[: settings["images"]])
     network = _loaded(settings)
     kind = {"gradcam": pytorch_grad_cam.GradCAM, "gradcampp": pytorch_grad_cam.GradCAMPlusPlus}[settings["method"]]
-    targets = [ClassifierOutputTarget(number % CLASSES) for number in range(len(images))]
+    targets = [ClassifierOutputTarget(int(number)) for number in _labels(settings)]
     with kind(model=network, target_layers=[network.layer4[-1]]) as explainer:
         for _ in range(settings["warm_up"]):
             explainer(input_tensor=images, targets=targets)
@@ -99,7 +108,7 @@ def captum_laps(settings: dict[str, Any], gate: Gate) -> None:
     images = _normalised(np.load(Path(settings["folder"]) / "images.npy")[: settings["images"]])
     black = _normalised(np.zeros((1, *images.shape[2:], 1), np.uint8)).expand_as(images)
     explainer = IntegratedGradients(_loaded(settings))
-    targets = torch.arange(len(images)) % CLASSES
+    targets = torch.from_numpy(_labels(settings))
 
     def explain() -> None:
         explainer.attribute(images, black, target=targets, n_steps=STEPS, internal_batch_size=settings["batch_size"])
@@ -133,8 +142,14 @@ def _images(settings: dict[str, Any]) -> Tensor:
     return torch.from_numpy(grey).float().expand(-1, -1, -1, 3).contiguous()
 
 
-def _targets(count: int) -> Targets:
-    numbers = np.arange(count) % CLASSES
+def _labels(settings: dict[str, Any]) -> NDArray[np.int64]:
+    labels: NDArray[np.int64] = np.load(Path(settings["folder"]) / "labels.npy")
+    return labels[: settings["images"]]
+
+
+def _targets(settings: dict[str, Any]) -> Targets:
+    """The true classes."""
+    numbers = _labels(settings)
     weights = np.eye(CLASSES, dtype=np.float32)[numbers]
     return Targets(tuple(f"class_{number}" for number in numbers), weights, numbers, True)
 

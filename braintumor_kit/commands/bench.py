@@ -56,7 +56,7 @@ def bench(
 
 def _show(result: dict[str, Any]) -> None:
     machine = result["machine"]
-    units = "with" if machine["bf16_matrix_units"] else "without"
+    units = "matrix" if machine["bf16_matrix_units"] else "vector" if machine["bf16_units"] else "no"
     place = machine["gpu"] or f"{machine['cores']} cores of {machine['processor']}"
     header = ["", "beside", "btkit", "peer", "unit", "ratio", "rounds", "promised"]
     rows = [
@@ -73,5 +73,5 @@ def _show(result: dict[str, Any]) -> None:
         for row in result["rows"]
     ]
     print_table(
-        f"{place}, {units} bfloat16 units; a ratio above 1 means btkit is better", header, rows, right={2, 3, 5}
+        f"{place}, {units} units for bfloat16; a ratio above 1 means btkit is better", header, rows, right={2, 3, 5}
     )

@@ -19,6 +19,9 @@ from braintumor_kit.explanation.network import Layout, Network, batches, no_scor
 from braintumor_kit.explanation.receptive_field import Cells, Tracing
 from braintumor_kit.model.fast import Graph, Program, graph_of
 
+PATHS = 16
+"""Images whose paths are held at once: what is linear in them is many times as large as they are."""
+
 
 class GraphNetwork(Network):
     """A functional (or sequential) model.
@@ -43,6 +46,21 @@ class GraphNetwork(Network):
         self._graph, self._dtype, self._asked = up_to_scores(graph), dtype, layer
         if layer is not None:
             explained_value(self._graph, layer)
+        if self._graph is graph and self._gives_probabilities():
+            self.score = "log-probability"
+
+    def _gives_probabilities(self) -> bool:
+        """Whether a model that does not end in a softmax as far as one can see gives probabilities all the same."""
+        beginning, rest = self._programs
+        random = torch.rand(2, *self.layout.side, self.layout.channels, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            given = rest(beginning(self._pictures(255 * random.to(self.device)))).float()
+        return bool((given >= 0).all()) and torch.allclose(
+            given.sum(dim=1), torch.ones(2, device=given.device), atol=1e-2
+        )
+
+    def _as_scores(self, given: Tensor) -> Tensor:
+        return given.float().clamp_min(1e-30).log() if self.score == "log-probability" else two_classes(given)
 
     @property
     def layer(self) -> str:
@@ -50,10 +68,10 @@ class GraphNetwork(Network):
 
     def _scores(self, pictures: Tensor) -> Tensor:
         beginning, rest = self._programs
-        return two_classes(rest(beginning(pictures)))
+        return self._as_scores(rest(beginning(pictures)))
 
     def _guided_scores(self, pictures: Tensor) -> Tensor:
-        return two_classes(self._guided(pictures))
+        return self._as_scores(self._guided(pictures))
 
     def _capture(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         trunk, head, place = self._around_layer
@@ -62,7 +80,7 @@ class GraphNetwork(Network):
         values = list(values) if isinstance(values, tuple) else [values]
         activations = self._channels_first(values[place]).float().requires_grad_()
         values[place] = self._model_layout(activations)
-        return activations, two_classes(head(*values))
+        return activations, self._as_scores(head(*values))
 
     def _trace(self, pictures: Tensor, rows: int, columns: int) -> Cells | None:
         trunk, _, place = self._around_layer
@@ -78,11 +96,16 @@ class GraphNetwork(Network):
         Up to the first ReLU the network is affine, z = L x + c. Along the path z runs straight from z(start) to
         z(end), and the mean of dy/dx is L^T times the mean of dy/dz.
         """
+        if len(starts) > PATHS:
+            groups = zip(starts.split(PATHS), ends.split(PATHS), targets.split(PATHS), strict=True)
+            found = [self.path_gradients(a, b, wanted, nodes, weights) for a, b, wanted in groups]
+            gradients, at_starts, at_ends = (torch.cat(of) for of in zip(*found, strict=True))
+            return gradients, at_starts, at_ends
         beginning, exact_rest = self._exact_programs
         _, rest = self._programs
         with torch.no_grad():
             z0, z1 = beginning(self._pictures(starts)), beginning(self._pictures(ends))
-            y0, y1 = ((two_classes(exact_rest(z)) * targets).sum(dim=1) for z in (z0, z1))
+            y0, y1 = ((self._as_scores(exact_rest(z)) * targets).sum(dim=1) for z in (z0, z1))
         total = torch.zeros_like(z0)
         for parts in batches(len(starts), len(nodes), self.batch_size):
             rows = [torch.lerp(z0[i : i + 1], z1[i : i + 1], _column(nodes[at], z0)) for i, at in parts]
@@ -90,7 +113,7 @@ class GraphNetwork(Network):
             between = torch.cat(rows).requires_grad_()
             wanted = torch.cat([targets[i] * weights[at].to(targets)[:, None] for i, at in parts])
             with torch.enable_grad():
-                (gradient,) = torch.autograd.grad((two_classes(rest(between)) * wanted).sum(), between)
+                (gradient,) = torch.autograd.grad((self._as_scores(rest(between)) * wanted).sum(), between)
             for (i, _), some in zip(parts, gradient.split([len(some) for some in rows]), strict=True):
                 total[i] += some.sum(dim=0)
         with torch.enable_grad():

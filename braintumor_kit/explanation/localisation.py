@@ -140,5 +140,5 @@ def centre_blob(height: int, width: int) -> Map:
 
 
 def chance(mask: Mask) -> float:
-    """What a random map scores in every figure of OF_MASK: the mask's share of the picture."""
+    """What a random map scores in every figure of OF_MASK that allows no tolerance: the mask's share of the picture."""
     return float(mask.mean())

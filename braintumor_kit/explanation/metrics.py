@@ -17,6 +17,9 @@ BASELINES = ("chance", "centre_blob")
 ALARM = 0.25
 """Share of the slices of a class whose peak lies outside of the head, from which it is worth a sentence."""
 
+FEWEST = 5
+"""Slices of a class that such a sentence needs."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -104,7 +107,7 @@ def _of_places(name: str, measured: Iterable[Measured]) -> Iterable[str]:
             by_class[one.predicted if one.label is None else one.label].append(one)
     for label, of in by_class.items():
         share = float(np.mean([one.values["peak_outside_head"] for one in of]))
-        if share >= ALARM:
+        if share >= ALARM and len(of) >= FEWEST:
             places = Counter(one.peak for one in of if one.values["peak_outside_head"] >= 0.5)
             where = "".join(f", mostly {place}" for place, count in places.items() if 2 * count > places.total())
             yield (

@@ -36,6 +36,15 @@ def network_of(
     return HookedNetwork(model, layout, layer) if wrapped else GraphNetwork(model, layout, dtype, layer)
 
 
+def is_functional(model: keras.Model) -> bool:
+    """Whether the model's layers can be told one by one."""
+    try:
+        graph_of(model)
+    except ValueError:
+        return False
+    return True
+
+
 def _layout(model: keras.Model, unsaid: tuple[int, int, int]) -> Layout:
     shape = _input_shape(model)
     if shape is None:

@@ -46,15 +46,18 @@ def enlarge(maps: Tensor, size: tuple[int, int], cells: Cells | None = None) -> 
         if maps.shape[1:] == size:
             return maps
         return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-    for dim, (step, start), length in zip((1, 2), (cells.rows, cells.columns), size, strict=True):
-        place = ((torch.arange(length, device=maps.device, dtype=torch.float64) - start) / step).clamp(
-            0, maps.shape[dim] - 1
-        )
-        below = place.floor().long().clamp(max=max(maps.shape[dim] - 2, 0))
-        above = (below + 1).clamp(max=maps.shape[dim] - 1)
-        share = (place - below).to(maps).reshape(-1, 1) if dim == 1 else (place - below).to(maps)
-        maps = torch.lerp(maps.index_select(dim, below), maps.index_select(dim, above), share)
-    return maps
+    down, across = (
+        _weights(axis, cells_along, length, maps)
+        for axis, cells_along, length in zip((cells.rows, cells.columns), maps.shape[1:], size, strict=True)
+    )
+    return down @ maps @ across.T
+
+
+def _weights(axis: Axis, cells: int, length: int, like: Tensor) -> Tensor:
+    """How much of each cell each pixel along an axis has, (length, cells)."""
+    step, start = axis
+    place = ((torch.arange(length, dtype=torch.float64) - start) / step).clamp(0, cells - 1)
+    return (1 - (place[:, None] - torch.arange(cells)).abs()).clamp_min(0).to(like)
 
 
 class Tracing(TorchDispatchMode):

@@ -23,6 +23,11 @@ def computes_bfloat16() -> bool:
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
+def multiplies_bfloat16_matrices() -> bool:
+    """Whether it has units that multiply whole matrices of bfloat16 (tensor cores, AMX), which is faster still."""
+    return computes_bfloat16() and (torch.cuda.is_available() or torch.cpu._is_amx_tile_supported())
+
+
 def keras_device() -> str:
     """Where Keras puts tensors: "cuda", "mps" or "cpu"."""
     return str(keras.ops.zeros(()).device.type)

@@ -15,7 +15,7 @@ from braintumor_kit.explanation.faithfulness import deletion_auc, insertion_auc,
 from braintumor_kit.explanation.localisation import localise, localise_baselines, peak_place, relevance
 from braintumor_kit.explanation.metrics import Measured, findings, summarise
 from braintumor_kit.explanation.network import Network
-from braintumor_kit.explanation.open import network_of
+from braintumor_kit.explanation.open import is_functional, network_of
 from braintumor_kit.explanation.randomisation import Cascade, cascade
 from braintumor_kit.explanation.similarity import agreement, mean_agreement
 from braintumor_kit.explanation.targets import Targets
@@ -187,7 +187,7 @@ def _randomised(
     """How the maps of some slices change as the network loses its weights; None where its layers cannot be told."""
     name = planned.method.name
     slices = [one for one in slices if name in one.rows]
-    if not slices:
+    if not slices or not is_functional(trained.model):
         return None
     dtype, layer = PRECISIONS[resolve_precision(precision)], planned.request.layer or trained.explain_layer
     numbers = _classes(slices, name, trained)
@@ -201,11 +201,8 @@ def _randomised(
         return explain_batch(network, planned.method, images, targets, weights).maps
 
     reporter.say(f"randomising weights: {name}, {len(slices)} slices")
-    try:
-        with kept_memory():
-            return cascade(maps_of, trained.model)
-    except ValueError:
-        return None
+    with kept_memory():
+        return cascade(maps_of, trained.model)
 
 
 def _rates(folder: ExplanationFolder) -> dict[str, float]:

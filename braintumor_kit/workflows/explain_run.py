@@ -29,11 +29,13 @@ class Wish:
         precision: of convolutions, "auto" is bfloat16 where the device computes it natively.
         drawing: of overlays.
         evaluation: how the maps are measured, None not to.
+        to_go_on: what the user is told to do after an interruption.
     """
 
     precision: str = "auto"
     drawing: Drawing = field(default_factory=Drawing)
     evaluation: Evaluation | None = None
+    to_go_on: str = "the same command goes on where it stopped"
 
 
 def explain(
@@ -60,7 +62,7 @@ def explain(
         draw_summary(folder, planned)
         folder.finish()
     except KeyboardInterrupt:
-        reporter.say(f"interrupted; the same command goes on where it stopped ({place} is as it was)")
+        reporter.say(f"interrupted; {wish.to_go_on}")
         raise
     return metrics, bad
 

@@ -31,6 +31,16 @@ def check_explain_tables(recipe: Recipe, classifier: Classifier, classes: Sequen
             network_of(classifier.model, layer=table.layer)
 
 
+def check_explained_splits(recipe: Recipe, split: Sequence[str]) -> None:
+    """Finds before a training that a table names a split that is not there.
+
+    Raises:
+        InputError: with the splits that are there.
+    """
+    for table in recipe.tables.explain:
+        split_name(table.split, split)
+
+
 def explain_at_end(
     recipe: Recipe,
     classifier: Classifier,
@@ -62,4 +72,5 @@ def explain_at_end(
         if key not in shared:
             shared[key] = split_pictures(dataset, slices, split, *key, pixels, known)
         requests.append(Request(plugin, shared[key], table.target, table.layer))
-    explain(folder / "explanations", trained, requests, Wish(recipe.tables.training.precision), reporter)
+    wish = Wish(recipe.tables.training.precision, to_go_on=f"the run is whole but for its maps: btkit explain {folder}")
+    explain(folder / "explanations", trained, requests, wish, reporter)

@@ -55,6 +55,7 @@ class ExplanationFolder:
             raise InputError(f"'{place}' is where you are and cannot be replaced; name another folder with --out.")
         folder = cls(place, place.with_name(f".{place.name}.unfinished"))
         try:
+            folder._put_back()
             if folder._settings() != json.loads(json.dumps(settings)):
                 shutil.rmtree(folder.beside, ignore_errors=True)
                 folder.beside.mkdir(parents=True, exist_ok=True)
@@ -64,6 +65,14 @@ class ExplanationFolder:
         except OSError as error:
             raise WorkError(f"'{folder.beside}' cannot be made: {reason_of(error)}.") from error
         return folder
+
+    def _put_back(self) -> None:
+        """Ends what a process that was killed while it replaced the folder had begun."""
+        for old in self.place.parent.glob(f".{self.place.name}.old-*"):
+            if self.place.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.replace(self.place)
 
     def _settings(self) -> Mapping[str, Any] | None:
         try:

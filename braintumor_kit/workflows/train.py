@@ -29,7 +29,7 @@ from braintumor_kit.training.callbacks import Epoch
 from braintumor_kit.training.fit import Fitted, Task, Watch, check, fit
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.training.store import store_of
-from braintumor_kit.workflows.explain_tables import check_explain_tables, explain_at_end
+from braintumor_kit.workflows.explain_tables import check_explain_tables, check_explained_splits, explain_at_end
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[st
     check(classifier, recipe.tables.training, recipe.tables.callbacks)
     check_explain_tables(recipe, classifier, dataset.classes)
     material = gather(recipe, dataset, reporter)
+    check_explained_splits(recipe, material.split)
     run = new_run(runs, recipe.path.stem, name, started)
     with (
         log_to(run.folder / "log.txt"),
