@@ -158,7 +158,7 @@ def test_a_mark_outside_of_the_head_is_told_with_its_place() -> None:
     maps = [*outside(50, "top left"), *outside(5, "right", start=50), *outside(5, "centre", 0.0, start=55)]
     assert said(maps) == [
         "gradcam, glioma: the peak of relevance lies outside of the head in 92 % of 60 slices, mostly top left: "
-        "the network may read a mark there, not the anatomy."
+        "what decides there may be a mark, the border or the background."
     ]
 
 

@@ -23,6 +23,7 @@ from braintumor_kit.report.overlays import (
     overlay,
     palette,
     save_overlay,
+    scale_end,
     shortened,
 )
 
@@ -333,3 +334,13 @@ def test_the_sheet_refuses_a_map_of_another_shape(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"gradcam of 7 is of shape \(32, 64\)"):
         summary_sheet(tmp_path / "a.png", [wrong], ["gradcam"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_few_pixels_that_stand_far_out_do_not_hide_the_rest_of_a_signed_map() -> None:
+    """1,000 values 1..1000 and one of a million: all but half a percent of 1,001 stay below the 996th."""
+    relevance = np.zeros((40, 40), np.float32)
+    relevance.flat[:1001] = [*range(1, 1001), 1e6]
+    relevance.flat[:1001:2] *= -1
+    assert scale_end(relevance, signed=True) == 996
+    assert scale_end(np.abs(relevance), signed=False) == 1e6
+    assert scale_end(np.zeros((4, 4), np.float32), signed=True) == 0

@@ -112,7 +112,7 @@ def _of_places(name: str, measured: Iterable[Measured]) -> Iterable[str]:
             where = "".join(f", mostly {place}" for place, count in places.items() if 2 * count > places.total())
             yield (
                 f"{name}, {label}: the peak of relevance lies outside of the head in {100 * share:.0f} % of "
-                f"{len(of)} slices{where}: the network may read a mark there, not the anatomy."
+                f"{len(of)} slices{where}: what decides there may be a mark, the border or the background."
             )
 
 

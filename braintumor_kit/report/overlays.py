@@ -47,6 +47,10 @@ _NONE_TO_AGAINST, _NONE_TO_FOR = ("Blues_r", 0.2, 0.7), ("Oranges_r", 0.2, 0.7)
 """Colour maps of Matplotlib and the part of each that stands off from dark tissue: lighter always means more."""
 
 
+OUTLYING = 0.005
+"""Share of a signed map's pixels that are drawn as the end of its colour scale."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where things stand on an overlay, in its pixels.
@@ -194,9 +198,16 @@ def _part_of(name: str, first: float, last: float, entries: int) -> NDArray[np.f
 
 
 def scale_end(relevance: Array, signed: bool) -> float:
-    """A map's own end of the colour scale: its largest finite value, or absolute value if signed; at least 0."""
+    """A map's own end of the colour scale: its largest finite value, at least 0.
+
+    A signed map has, as a rule, a value a pixel and a few that stand far out: its scale ends where all but `OUTLYING` of
+    the absolute values that are not 0 stay below.
+    """
     values = _finite(relevance)
-    return float(np.abs(values).max() if signed else max(values.max(), 0.0))
+    if not signed:
+        return float(max(values.max(), 0.0))
+    size = np.abs(values[values != 0])
+    return float(np.quantile(size, 1 - OUTLYING, method="higher")) if size.size else 0.0
 
 
 def heat(picture: Array, relevance: Array, top: float, signed: bool) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from joblib import cpu_count
@@ -14,7 +13,7 @@ from braintumor_kit.progress import Reporter
 from braintumor_kit.report.explanations import Example, choose_examples, summary_sheet
 from braintumor_kit.report.overlays import save_overlay
 from braintumor_kit.workflows.explain import Drawing, Planned
-from braintumor_kit.workflows.explanation_folder import ExplanationFolder, Row
+from braintumor_kit.workflows.explanation_folder import ExplanationFolder, Row, Slice
 from braintumor_kit.workflows.pictures import Pictures
 
 Scales = Mapping[tuple[str, str], float]
@@ -45,10 +44,10 @@ def draw_overlays(folder: ExplanationFolder, planned: Sequence[Planned], drawing
 def draw_summary(folder: ExplanationFolder, planned: Sequence[Planned]) -> None:
     """Draws `summary.png`: examples of each class, correct and wrong apart, methods side by side."""
     by_method = {item.method.name: item for item in planned}
-    slices = list(_by_slice(folder))
+    slices = folder.slices()
     if not slices:
         return
-    firsts = [rows[0] for rows in slices]
+    firsts = [one.first for one in slices]
     chosen = choose_examples(
         [row["label"] for row in firsts],
         [row["predicted"] for row in firsts],
@@ -65,7 +64,7 @@ def _scales(folder: ExplanationFolder, drawing: Drawing) -> Scales:
     for batch in folder.batches():
         for row in batch["rows"]:
             key = _scale_key(row, drawing)
-            scales[key] = max(scales.get(key, 0.0), float(row["peak"]))
+            scales[key] = max(scales.get(key, 0.0), row["scale_end"])
     return scales
 
 
@@ -121,25 +120,9 @@ def _draw(
     )
 
 
-def _by_slice(folder: ExplanationFolder) -> Iterator[list[Row]]:
-    """The rows of each slice, one a method: of several targets the one that was predicted, else the first."""
-    found: dict[str, dict[str, Row]] = {}
-    for batch in folder.batches():
-        for row in batch["rows"]:
-            methods = found.setdefault(row["id"], {})
-            if row["method"] not in methods or row["target"] == row["predicted"]:
-                methods[row["method"]] = _small(row)
-    yield from (list(methods.values()) for methods in found.values())
-
-
-def _small(row: Row) -> Row:
-    wanted = ("place", "id", "label", "method", "target", "predicted", "probability", "flags", "map")
-    return {name: row[name] for name in wanted}
-
-
-def _example(folder: ExplanationFolder, rows: Sequence[Row], by_method: Mapping[str, Planned]) -> Example:
-    row: Any = rows[0]
-    maps = {one["method"]: folder.read_map(one["map"]) for one in rows}
+def _example(folder: ExplanationFolder, shown: Slice, by_method: Mapping[str, Planned]) -> Example:
+    row, rows = shown.first, shown.rows
+    maps = {name: folder.read_map(one["map"]) for name, one in rows.items()}
     pictures = _pictures(row, by_method)
     original = next(iter(maps.values())).shape != pictures.prepared(row["place"]).shape[:2]
     picture, mask = picture_and_mask(pictures, row["place"], original)
@@ -153,5 +136,5 @@ def _example(folder: ExplanationFolder, rows: Sequence[Row], by_method: Mapping[
         maps=maps,
         mask=mask,
         signed={name for name in maps if by_method[name].method.explainer.signed},
-        flags={one["method"]: one["flags"].split() for one in rows if one["flags"]},
+        flags={name: one["flags"].split() for name, one in rows.items() if one["flags"]},
     )

@@ -23,7 +23,7 @@ from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.progress import Reporter
 from braintumor_kit.workflows.explain import Planned, as_images
-from braintumor_kit.workflows.explanation_folder import ExplanationFolder, Row
+from braintumor_kit.workflows.explanation_folder import ExplanationFolder, Slice
 from braintumor_kit.workflows.trained import Trained
 
 AT_ONCE = 8
@@ -43,17 +43,6 @@ class Evaluation:
     randomisation: int = 16
 
 
-@dataclass(frozen=True)
-class Slice:
-    """The rows of one slice, one a method."""
-
-    rows: Mapping[str, Row]
-
-    @property
-    def first(self) -> Row:
-        return next(iter(self.rows.values()))
-
-
 def evaluate_explanations(
     folder: ExplanationFolder,
     trained: Trained,
@@ -64,7 +53,7 @@ def evaluate_explanations(
 ) -> dict[str, Any]:
     """The content of `explanation_metrics.json`: localisation, faithfulness, randomisation, agreement and findings."""
     by_method = {item.method.name: item for item in planned}
-    slices = slices_of(folder)
+    slices = folder.slices()
     faithful = _faithfulness(folder, _spaced(slices, evaluation.faithfulness), by_method, trained, reporter)
     measured, baselines, alike = _localisation(folder, slices, by_method, faithful, reporter)
     split = slices[0].first["split"] if slices else None
@@ -82,18 +71,6 @@ def evaluate_explanations(
     metrics["agreement"] = mean_agreement(alike)
     metrics["findings"] = findings(metrics, measured)
     return metrics
-
-
-def slices_of(folder: ExplanationFolder) -> list[Slice]:
-    """The slices that were explained, with what little of their rows is needed; of several targets, the predicted."""
-    wanted = ("place", "id", "group", "split", "label", "method", "target", "predicted", "map")
-    found: dict[str, dict[str, Row]] = {}
-    for batch in folder.batches():
-        for row in batch["rows"]:
-            methods = found.setdefault(row["id"], {})
-            if row["method"] not in methods or row["target"] == row["predicted"]:
-                methods[row["method"]] = {name: row[name] for name in wanted}
-    return [Slice(rows) for rows in found.values()]
 
 
 def _spaced(slices: Sequence[Slice], count: int) -> list[Slice]:

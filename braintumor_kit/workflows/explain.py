@@ -20,6 +20,7 @@ from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import ChosenPlugin
+from braintumor_kit.report.overlays import scale_end
 from braintumor_kit.runs import package_versions
 from braintumor_kit.workflows.explanation_folder import ExplanationFolder, Row, file_name
 from braintumor_kit.workflows.pictures import Pictures, read_batch
@@ -163,7 +164,8 @@ def _explain_batch(
                 explained = explain_batch(network, member.method, images, targets, probabilities)
                 seconds[member.method.name] = seconds.get(member.method.name, 0.0) + time.perf_counter() - began
                 several = len(member.targets) > 1
-                rows += _write(folder, pictures, good, explained, probabilities, trained, drawing, several)
+                signed = bool(member.method.explainer.signed)
+                rows += _write(folder, pictures, good, explained, probabilities, trained, drawing, several, signed)
                 began = time.perf_counter()
         network.forget()
     rows.sort(key=lambda row: row["place"])  # stable: methods and targets keep their order
@@ -202,6 +204,7 @@ def _write(
     trained: Trained,
     drawing: Drawing,
     several_targets: bool,
+    signed: bool,
 ) -> Iterator[Row]:
     for number, place in enumerate(places):
         item, target = pictures.items[place], explained.targets.names[number]
@@ -227,6 +230,7 @@ def _write(
             "flags": " ".join(explained.flags[number]),
             "completeness_difference": completeness,
             "peak": f"{float(np.abs(values).max()):.6g}",
+            "scale_end": scale_end(values, signed),
             "map": folder.write_map(name, values),
             "overlay": None if drawing.style == "none" else f"overlays/{name}.png",
         }

@@ -29,6 +29,22 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Slice:
+    """What was made of one slice.
+
+    Attributes:
+        rows: one a method, without what only the table needs.
+    """
+
+    rows: Mapping[str, Row]
+
+    @property
+    def first(self) -> Row:
+        """Of any method: what is said of the slice itself is the same in all."""
+        return next(iter(self.rows.values()))
+
+
+@dataclass(frozen=True)
 class ExplanationFolder:
     """Explanations in the making.
 
@@ -102,6 +118,29 @@ class ExplanationFolder:
         """What `put` wrote, batch by batch, in order."""
         for path in sorted((self.beside / "batches").glob("*.json")):
             yield read_json(path)
+
+    def slices(self) -> list[Slice]:
+        """Every slice that was explained; of several targets of a method the predicted one, else the first."""
+        wanted = (
+            "place",
+            "id",
+            "group",
+            "split",
+            "label",
+            "method",
+            "target",
+            "predicted",
+            "probability",
+            "flags",
+            "map",
+        )
+        found: dict[str, dict[str, Row]] = {}
+        for batch in self.batches():
+            for row in batch["rows"]:
+                methods = found.setdefault(row["id"], {})
+                if row["method"] not in methods or row["target"] == row["predicted"]:
+                    methods[row["method"]] = {name: row[name] for name in wanted}
+        return [Slice(rows) for rows in found.values()]
 
     def _batch(self, name: str) -> Path:
         return self.beside / "batches" / f"{name}.json"
