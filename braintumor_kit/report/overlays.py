@@ -200,8 +200,8 @@ def _part_of(name: str, first: float, last: float, entries: int) -> NDArray[np.f
 def scale_end(relevance: Array, signed: bool) -> float:
     """A map's own end of the colour scale: its largest finite value, at least 0.
 
-    A signed map has, as a rule, a value a pixel and a few that stand far out: its scale ends where all but `OUTLYING` of
-    the absolute values that are not 0 stay below.
+    A signed map has, as a rule, a value a pixel and a few that stand far out: its scale ends where all but `OUTLYING`
+    of the absolute values that are not 0 stay below.
     """
     values = _finite(relevance)
     if not signed:
