@@ -164,8 +164,10 @@ def test_a_mark_outside_of_the_head_is_told_with_its_place() -> None:
 
 def test_scattered_peaks_have_no_place_and_few_are_not_worth_a_word() -> None:
     (sentence,) = said([*outside(2, "top"), *outside(2, "left", start=2), *outside(4, "centre", 0.0, start=4)])
-    assert "in 50 % of 8 slices: the network" in sentence
+    assert "in 50 % of 8 slices: what decides" in sentence
     assert said([*outside(2, "top"), *outside(7, "centre", 0.0, start=2)]) == []
+    assert said(outside(4, "top")) == []  # of so few slices nothing is said
+    assert len(said(outside(5, "top"))) == 1
 
 
 def pointing(hits: int, n: int = 40, method: str = "gradcam") -> list[Measured]:
