@@ -20,7 +20,7 @@ from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.recipe.load import load_explainer
 from braintumor_kit.recipe.tables import PixelsTable
 from braintumor_kit.registry import Registry
-from braintumor_kit.report.overlays import overlay
+from braintumor_kit.report.overlays import NOTICE, overlay
 from braintumor_kit.runs import Run
 from braintumor_kit.workflows.trained import Trained, trained_from_file, trained_of
 
@@ -71,7 +71,7 @@ class Explanation:
             style: "heat" or "contours".
         """
         said = f"predicted {self.predicted[number]}, p = {self.probabilities[number].max():.2f}"
-        words = [f"{self.method}: {self.targets[number]}", said, *self.flags[number]]
+        words = [f"{self.method}: {self.targets[number]}", said, *self.flags[number], NOTICE]
         return overlay(
             self.pictures[number], self.maps[number], words=words, mask=mask, signed=self.signed, style=style
         )

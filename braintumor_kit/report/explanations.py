@@ -16,7 +16,16 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from PIL import Image
 
-from braintumor_kit.report.overlays import OUTLINE, OUTLINE_EDGE, heat, in_colour, over_tissue, scale_end, shortened
+from braintumor_kit.report.overlays import (
+    NOTICE,
+    OUTLINE,
+    OUTLINE_EDGE,
+    heat,
+    in_colour,
+    over_tissue,
+    scale_end,
+    shortened,
+)
 from braintumor_kit.report.style import INK, QUIET, figure
 
 MARGIN, GAP = 0.15, 0.06
@@ -254,11 +263,12 @@ def _key(examples: Sequence[Example], methods: Sequence[str]) -> list[tuple[str,
     if False in signed or not signed:
         key.append(("unsigned", "relevance: none | most (each map by its own maximum)"))
     if True in signed:
-        key.append(("signed", "signed relevance: against | for (each map by its own maximum)"))
+        key.append(("signed", "signed relevance: against | for (each map by its own range)"))
     if any(example.mask is not None for example in examples):
         key.append(("mask", "tumour mask: | "))
     usual = all(example.target == example.predicted for example in examples)
     key.append(("", "maps explain the predicted class" + ("" if usual else " unless a row says otherwise") + " | "))
+    key.append(("", f"{NOTICE} | "))
     return key
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from braintumor_kit.data.pixels import to_display
 from braintumor_kit.progress import Reporter
 from braintumor_kit.report.explanations import Example, choose_examples, summary_sheet
-from braintumor_kit.report.overlays import save_overlay
+from braintumor_kit.report.overlays import NOTICE, save_overlay
 from braintumor_kit.workflows.explain import Drawing, Planned
 from braintumor_kit.workflows.explanation_folder import ExplanationFolder, Row, Slice
 from braintumor_kit.workflows.pictures import Pictures
@@ -112,7 +112,7 @@ def _draw(
         folder.beside / row["overlay"],
         picture,
         folder.read_map(row["map"]),
-        words=(f"{row['method']}: {row['target']}", said + truth, *flags),
+        words=(f"{row['method']}: {row['target']}", said + truth, *flags, NOTICE),
         mask=mask,
         top=scales.get(_scale_key(row, drawing)),
         signed=bool(by_method[row["method"]].method.explainer.signed),
