@@ -13,9 +13,10 @@ from PIL import Image
 from braintumor_kit.errors import InputError
 from braintumor_kit.explanation.engine import Method, explain_batch
 from braintumor_kit.explanation.network import Network
-from braintumor_kit.explanation.open import is_channels_first, network_of
+from braintumor_kit.explanation.open import network_of
 from braintumor_kit.explanation.targets import parse_target
 from braintumor_kit.memory import kept_memory
+from braintumor_kit.model.load import is_channels_first
 from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.recipe.load import load_explainer
 from braintumor_kit.recipe.tables import PixelsTable
@@ -156,7 +157,7 @@ def _joined(parts: list[Any], batch: torch.Tensor, names: Sequence[str], method:
         ),
         layer=first.layer,
         method=method.name,
-        signed=bool(method.explainer.signed),
+        signed=method.signed,
         pictures=batch[image[order]].clamp(0, 255).round().byte().numpy(),
     )
 

@@ -42,6 +42,11 @@ class Method:
     explainer: Explainer[Any]
     info: PluginInfo
 
+    @property
+    def signed(self) -> bool:
+        """Whether negative values of its maps are evidence against the target."""
+        return bool(self.explainer.signed)
+
 
 @dataclass(frozen=True)
 class Explained:

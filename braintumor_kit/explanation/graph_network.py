@@ -10,12 +10,13 @@ from braintumor_kit.errors import InputError
 from braintumor_kit.explanation.layers import (
     affine_beginning,
     divided_at,
+    ends_in_dense,
     explained_value,
     other_activations,
     rectifiers_apart,
     up_to_scores,
 )
-from braintumor_kit.explanation.network import Layout, Network, batches, no_scores, two_classes
+from braintumor_kit.explanation.network import Layout, Network, batches, log_probabilities, no_scores, two_classes
 from braintumor_kit.explanation.receptive_field import Cells, Tracing
 from braintumor_kit.model.fast import Graph, Program, graph_of
 
@@ -46,7 +47,7 @@ class GraphNetwork(Network):
         self._graph, self._dtype, self._asked = up_to_scores(graph), dtype, layer
         if layer is not None:
             explained_value(self._graph, layer)
-        if self._graph is graph and self._gives_probabilities():
+        if self._graph is graph and not ends_in_dense(graph) and self._gives_probabilities():
             self.score = "log-probability"
 
     def _gives_probabilities(self) -> bool:
@@ -60,7 +61,7 @@ class GraphNetwork(Network):
         )
 
     def _as_scores(self, given: Tensor) -> Tensor:
-        return given.float().clamp_min(1e-30).log() if self.score == "log-probability" else two_classes(given)
+        return log_probabilities(given) if self.score == "log-probability" else two_classes(given)
 
     @property
     def layer(self) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from braintumor_kit.errors import InputError
 from braintumor_kit.explanation.layers import missing_layer
-from braintumor_kit.explanation.network import Layout, Network, no_scores, two_classes
+from braintumor_kit.explanation.network import Layout, Network, log_probabilities, no_scores, two_classes
 from braintumor_kit.explanation.receptive_field import Cells, Tracing
 
 
@@ -133,7 +133,7 @@ class HookedNetwork(Network):
         output = self._model(pictures, training=False)
         if seen:
             return two_classes(seen[0])
-        return output.float().clamp_min(1e-30).log() if survey.probabilities else two_classes(output)
+        return log_probabilities(output) if survey.probabilities else two_classes(output)
 
     @cached_property
     def _logits_of(self) -> Callable[[Tensor], Tensor] | None:
@@ -172,9 +172,6 @@ class HookedNetwork(Network):
         sums_to_one = bool((output >= 0).all()) and abs(float(output.sum()) - 1) < 1e-5
         probabilities = softmax is not None or sums_to_one
         return Survey(tuple(spatial), softmax, probabilities, output.shape[1])
-
-    def _black(self) -> Tensor:
-        return self._pictures(torch.zeros(1, *self.layout.side, self.layout.channels, device=self.device))
 
 
 def _parts(model: keras.Model, channels_first: bool) -> Iterator[tuple[str, Part]]:

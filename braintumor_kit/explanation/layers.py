@@ -41,10 +41,10 @@ def up_to_scores(graph: Graph) -> Graph:
     return graph
 
 
-def ends_in_sigmoid(graph: Graph) -> bool:
-    """Whether the model's last layer is a sigmoid: one output is then the second of two classes."""
-    layer = next(call.layer for call in reversed(graph.calls) if graph.outputs[0] in call.outputs)
-    return getattr(layer, "activation", None) is keras.activations.sigmoid or type(layer).__name__ == "Sigmoid"
+def ends_in_dense(graph: Graph) -> bool:
+    """Whether the last layer is a dense one without activation: what it gives can be nothing but scores."""
+    last = next(call.layer for call in reversed(graph.calls) if graph.outputs[0] in call.outputs)
+    return type(last) is layers.Dense and last.activation is keras.activations.linear
 
 
 def explained_value(graph: Graph, name: str | None) -> tuple[str, int]:

@@ -159,9 +159,8 @@ class Network(ABC):
 
     @cached_property
     def _cells(self) -> Cells | None:
-        black = torch.zeros(1, *self.layout.side, self.layout.channels, device=self.device)
         with torch.no_grad():
-            return self._trace(self._pictures(black), *((2, 3) if self.layout.channels_first else (1, 2)))
+            return self._trace(self._black(), *((2, 3) if self.layout.channels_first else (1, 2)))
 
     def has_negative_activations(self) -> Tensor:
         """Of each image of the pass that is kept, bool (N,): whether the layer was looked at before its ReLU."""
@@ -189,6 +188,10 @@ class Network(ABC):
             (gradient,) = torch.autograd.grad(y.sum(), leaf)
         return gradient, y.detach()
 
+    def _black(self) -> Tensor:
+        """One black picture in the model's layout."""
+        return self._pictures(torch.zeros(1, *self.layout.side, self.layout.channels, device=self.device))
+
     def _pictures(self, images: Tensor) -> Tensor:
         return images.permute(0, 3, 1, 2) if self.layout.channels_first else images
 
@@ -209,6 +212,11 @@ def batches(images: int, nodes: int, at_once: int) -> Iterator[list[tuple[int, s
 def no_scores(model: keras.Model) -> str:
     """What to say of a model that is no classifier."""
     return f"model '{model.name}' must give one row of class scores a picture to be explained."
+
+
+def log_probabilities(probabilities: Tensor) -> Tensor:
+    """Scores of a model whose logits cannot be had; their softmax is the probabilities."""
+    return probabilities.float().clamp_min(1e-30).log()
 
 
 def two_classes(scores: Tensor) -> Tensor:

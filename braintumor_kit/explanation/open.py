@@ -8,6 +8,7 @@ from braintumor_kit.explanation.graph_network import GraphNetwork
 from braintumor_kit.explanation.hooked_network import HookedNetwork
 from braintumor_kit.explanation.network import Layout, Network
 from braintumor_kit.model.fast import graph_of
+from braintumor_kit.model.load import is_channels_first
 
 
 def network_of(
@@ -58,11 +59,6 @@ def _layout(model: keras.Model, unsaid: tuple[int, int, int]) -> Layout:
     first = is_channels_first(shape)
     side = shape[2:4] if first else shape[1:3]
     return Layout((side[0] or unsaid[0], side[1] or unsaid[1]), int(shape[1 if first else 3] or unsaid[2]), first)
-
-
-def is_channels_first(shape: tuple[int | None, ...]) -> bool:
-    """Whether pictures of this shape are (N, C, H, W), as far as one can tell."""
-    return shape[3] not in (1, 3) and shape[1] in (1, 3)
 
 
 def _input_shape(model: keras.Model) -> tuple[int | None, ...] | None:

@@ -36,12 +36,17 @@ def load_model(path: Path, any_end: bool = False) -> keras.Model:
     return model
 
 
+def is_channels_first(shape: tuple[int | None, ...]) -> bool:
+    """Whether pictures of this shape are (N, C, H, W), as far as one can tell."""
+    return shape[3] not in (1, 3) and shape[1] in (1, 3)
+
+
 def _fault(model: keras.Model, any_end: bool) -> str | None:
     """Why a model is none that takes (N, S, S, C) and gives (N, classes) probabilities; None where it is one."""
     if len(getattr(model, "inputs", None) or ()) != 1 or len(model.outputs) != 1:
         return "it must have one input and one output"
     taken, given = model.input_shape, model.output_shape
-    first = any_end and len(taken) == 4 and taken[3] not in (1, 3) and taken[1] in (1, 3)
+    first = any_end and len(taken) == 4 and is_channels_first(taken)
     if len(taken) != 4 or taken[2] != taken[3 if first else 1]:
         return f"it takes {taken}, not square pictures (N, S, S, C)"
     if taken[1 if first else 3] not in (1, 3):

@@ -115,7 +115,7 @@ def _draw(
         words=(f"{row['method']}: {row['target']}", said + truth, *flags, NOTICE),
         mask=mask,
         top=scales.get(_scale_key(row, drawing)),
-        signed=bool(by_method[row["method"]].method.explainer.signed),
+        signed=by_method[row["method"]].method.signed,
         style=drawing.style,
     )
 
@@ -135,6 +135,6 @@ def _example(folder: ExplanationFolder, shown: Slice, by_method: Mapping[str, Pl
         target=row["target"],
         maps=maps,
         mask=mask,
-        signed={name for name in maps if by_method[name].method.explainer.signed},
+        signed={name for name in maps if by_method[name].method.signed},
         flags={name: one["flags"].split() for name, one in rows.items() if one["flags"]},
     )

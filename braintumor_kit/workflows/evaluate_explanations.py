@@ -24,6 +24,7 @@ from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.progress import Reporter
 from braintumor_kit.workflows.explain import Planned, as_images
 from braintumor_kit.workflows.explanation_folder import ExplanationFolder, Slice
+from braintumor_kit.workflows.pictures import evenly_spaced
 from braintumor_kit.workflows.trained import Trained
 
 AT_ONCE = 8
@@ -75,10 +76,7 @@ def evaluate_explanations(
 
 def _spaced(slices: Sequence[Slice], count: int) -> list[Slice]:
     """At most so many, evenly spaced."""
-    if count == 0:
-        return []
-    places = np.linspace(0, len(slices) - 1, min(count, len(slices))).round().astype(int)
-    return [slices[place] for place in dict.fromkeys(places.tolist())]
+    return [slices[place] for place in evenly_spaced(len(slices), count)]
 
 
 def _localisation(
@@ -138,11 +136,8 @@ def _of_batch(
     maps = torch.from_numpy(np.stack([folder.read_map(one.rows[name]["map"]) for one in slices])).to(images.device)
     targets = torch.from_numpy(_classes(slices, name, trained)).to(images.device)
 
-    def probabilities(pictures: torch.Tensor) -> torch.Tensor:
-        return network.probabilities(pictures)
-
     measures = {"insertion_auc": insertion_auc, "deletion_auc": deletion_auc, "road": road}
-    values = {key: measure(images, maps, targets, probabilities).tolist() for key, measure in measures.items()}
+    values = {key: measure(images, maps, targets, network.probabilities).tolist() for key, measure in measures.items()}
     yield from ({key: column[place] for key, column in values.items()} for place in range(len(slices)))
 
 

@@ -163,9 +163,7 @@ def _explain_batch(
                 targets = choose(probabilities.argmax(axis=1), labels)
                 explained = explain_batch(network, member.method, images, targets, probabilities)
                 seconds[member.method.name] = seconds.get(member.method.name, 0.0) + time.perf_counter() - began
-                several = len(member.targets) > 1
-                signed = bool(member.method.explainer.signed)
-                rows += _write(folder, pictures, good, explained, probabilities, trained, drawing, several, signed)
+                rows += _write(folder, member, good, explained, probabilities, trained, drawing)
                 began = time.perf_counter()
         network.forget()
     rows.sort(key=lambda row: row["place"])  # stable: methods and targets keep their order
@@ -197,18 +195,18 @@ def _labels(pictures: Pictures, places: Sequence[int], classes: Sequence[str]) -
 
 def _write(
     folder: ExplanationFolder,
-    pictures: Pictures,
+    member: Planned,
     places: Sequence[int],
     explained: Explained,
     probabilities: NDArray[np.float64],
     trained: Trained,
     drawing: Drawing,
-    several_targets: bool,
-    signed: bool,
 ) -> Iterator[Row]:
+    """Writes the maps of one method and target; gives their rows."""
+    pictures = member.request.pictures
     for number, place in enumerate(places):
         item, target = pictures.items[place], explained.targets.names[number]
-        name = f"{file_name(item.id)}.{explained.method}" + (f".{file_name(target)}" if several_targets else "")
+        name = f"{file_name(item.id)}.{explained.method}" + (f".{file_name(target)}" if len(member.targets) > 1 else "")
         values = explained.maps[number]
         if drawing.original_size:
             values = restore(values, pictures.original(place), trained.pixels)
@@ -230,7 +228,7 @@ def _write(
             "flags": " ".join(explained.flags[number]),
             "completeness_difference": completeness,
             "peak": f"{float(np.abs(values).max()):.6g}",
-            "scale_end": scale_end(values, signed),
+            "scale_end": scale_end(values, member.method.signed),
             "map": folder.write_map(name, values),
             "overlay": None if drawing.style == "none" else f"overlays/{name}.png",
         }
@@ -254,7 +252,7 @@ def _settings(trained: Trained, planned: Sequence[Planned], precision: str, draw
                 "target": item.request.target,
                 "asked_layer": item.request.layer,
                 "score": item.network.score,
-                "signed": bool(item.method.explainer.signed),
+                "signed": item.method.signed,
                 "pictures": len(item.request.pictures.items),
                 "pictures_digest": item.request.pictures.digest,
             }

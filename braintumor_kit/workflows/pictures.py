@@ -86,7 +86,7 @@ class SplitPictures:
     pixels: PixelsTable
     source: Source[Any]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return _sha256([self.dataset.digest, *map(repr, self.items)])
 
@@ -125,7 +125,7 @@ class FilePictures:
     def items(self) -> Sequence[Item]:
         return [Item(str(path)) for path in self.paths]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         seen = (os.stat(path) for path in self.paths)
         return _sha256([*map(str, self.paths), *(f"{file.st_size} {file.st_mtime_ns}" for file in seen)])
@@ -154,6 +154,11 @@ def split_name(name: str | None, parts: Iterable[str | None]) -> str:
     return name
 
 
+def evenly_spaced(count: int, limit: int) -> NDArray[np.int64]:
+    """Places of at most `limit` of `count` things, first and last among them."""
+    return np.linspace(0, count - 1, min(limit, count)).round().astype(np.int64)
+
+
 def _sha256(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode(errors="surrogateescape")).hexdigest()
 
@@ -174,8 +179,8 @@ def split_pictures(
         probabilities: by id, where the run recorded them.
     """
     places = np.flatnonzero(np.array(split, dtype=object) == part)
-    if limit is not None and limit < len(places):
-        places = places[np.linspace(0, len(places) - 1, limit).round().astype(np.int64)]
+    if limit is not None:
+        places = places[evenly_spaced(len(places), limit)]
     samples = [dataset.samples[place] for place in places]
     items = [Item(s.id, part, s.group, s.label, probabilities.get(s.id)) for s in samples]
     return SplitPictures(dataset, slices, places, items, pixels, dataset.plugin.make())

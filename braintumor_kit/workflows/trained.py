@@ -9,7 +9,7 @@ import keras
 from pydantic import ValidationError
 
 from braintumor_kit.contracts import InputError
-from braintumor_kit.model.load import load_model
+from braintumor_kit.model.load import is_channels_first, load_model
 from braintumor_kit.recipe.tables import PixelsTable
 from braintumor_kit.runs import Run, find_run
 
@@ -68,7 +68,7 @@ def trained_from_file(path: Path, any_end: bool = False) -> Trained:
     model = load_model(path, any_end)
     if (path.parent / "record.json").is_file():
         return _with_words_of(Run(path.parent), model, path)
-    first = model.input_shape[3] not in (1, 3)
+    first = is_channels_first(model.input_shape)
     side, channels = model.input_shape[2], model.input_shape[1 if first else 3]
     classes = tuple(f"class_{number}" for number in range(max(2, model.output_shape[-1])))
     pixels = {"image_size": side or PixelsTable().image_size, "colour": "rgb" if channels == 3 else "grey"}
