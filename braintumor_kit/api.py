@@ -18,10 +18,11 @@ from braintumor_kit.explanation.targets import parse_target
 from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.load import is_channels_first
 from braintumor_kit.model.precision import PRECISIONS, resolve_precision
+from braintumor_kit.notice import NOTICE
 from braintumor_kit.recipe.load import load_explainer
 from braintumor_kit.recipe.tables import PixelsTable
 from braintumor_kit.registry import Registry
-from braintumor_kit.report.overlays import NOTICE, overlay
+from braintumor_kit.report.overlays import overlay
 from braintumor_kit.runs import Run
 from braintumor_kit.workflows.trained import Trained, trained_from_file, trained_of
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
-from braintumor_kit.evaluation.intervals import mean_interval, mean_intervals
+from braintumor_kit.evaluation.intervals import mean_intervals
 from braintumor_kit.explanation.metrics import VALUES, Measured, findings, summarise
 
 CLASSES = ("glioma", "pituitary", "notumor")
@@ -112,6 +113,10 @@ def test_intervals_are_over_patients_and_over_slices_where_patients_are_not_know
     as_slices = summarise([measured(one.id, one.values) for one in tenfold], [], CLASSES, "test")
     narrow = as_slices["methods"]["gradcam"]["pointing_game_ci"]
     assert narrow[1] - narrow[0] < 0.4 * (by_patient[1] - by_patient[0])
+
+
+def mean_interval(values: ArrayLike, units: list[str]) -> list[float] | None:
+    return mean_intervals(np.asarray(values, dtype=float)[:, None], units)[0]
 
 
 def test_mean_interval_of_a_normal_sample() -> None:

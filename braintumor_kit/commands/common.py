@@ -3,7 +3,7 @@
 import gc
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from braintumor_kit.data.dataset import BadImage
     from braintumor_kit.progress import Reporter
     from braintumor_kit.registry import Registry
 
@@ -33,6 +34,17 @@ json_option: Callable[..., Any] = click.option(
 )
 
 
+def precision_option(default: str) -> Callable[..., Any]:
+    """`--precision`."""
+    return click.option(
+        "--precision",
+        default=default,
+        show_default=True,
+        type=click.Choice(["auto", "float32", "bfloat16"]),
+        help="Of convolutions; auto is bfloat16 where the device computes it natively: faster, and near.",
+    )
+
+
 def divide(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
     """The run or `.keras` file that stands first, None where there is none, and the images after it."""
     from braintumor_kit.runs import is_run
@@ -40,6 +52,19 @@ def divide(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
     if arguments and (is_run(arguments[0]) or arguments[0].endswith(".keras")):
         return arguments[0], arguments[1:]
     return None, arguments
+
+
+def complain(bad: Sequence["BadImage"], total: int) -> None:
+    """Ends the command where some pictures of so many could not be read, once the others are done.
+
+    Raises:
+        InputError: with each of them and why.
+    """
+    from braintumor_kit.errors import InputError
+
+    if bad:
+        lines = [f"  {item.reason}" if item.id in item.reason else f"  {item.id}: {item.reason}" for item in bad]
+        raise InputError("\n".join([f"{len(bad)} of {total} cannot be read:", *lines]))
 
 
 @contextmanager

@@ -2,23 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from braintumor_kit.commands.common import (
+    complain,
     divide,
     json_option,
     large_imports,
+    precision_option,
     print_json,
     print_table,
     registry,
     reporter,
     runs_option,
 )
-
-if TYPE_CHECKING:
-    from braintumor_kit.data.dataset import BadImage
+from braintumor_kit.notice import NOTICE
 
 
 @click.command()
@@ -75,13 +75,7 @@ if TYPE_CHECKING:
     help="Where a layer's cells lie: where what they see is centred, or evenly over the picture.",
 )
 @click.option("--original-size", is_flag=True, help="Maps and overlays at the stored pictures' own size.")
-@click.option(
-    "--precision",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "float32", "bfloat16"]),
-    help="Of convolutions; auto is bfloat16 where the device computes it natively.",
-)
+@precision_option("auto")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -131,8 +125,7 @@ def explain(
         from braintumor_kit.workflows import explain_run as workflow
         from braintumor_kit.workflows.evaluate_explanations import Evaluation
         from braintumor_kit.workflows.explain import Drawing, Request
-        from braintumor_kit.workflows.pictures import FilePictures
-        from braintumor_kit.workflows.predict import pictures_in
+        from braintumor_kit.workflows.pictures import FilePictures, pictures_in
         from braintumor_kit.workflows.trained import trained_of_argument
 
     plugins = [load_explainer(name, values, known) for name, values in options.items()]
@@ -158,8 +151,8 @@ def explain(
         if metrics:
             _show(metrics)
         click.echo(f"{count} slices explained by {', '.join(options)}: {place}")
-    click.echo("Research use only, not a medical device.", err=True)
-    _complain(bad, len(pictures.items))
+    click.echo(NOTICE, err=True)
+    complain(bad, len(pictures.items))
 
 
 def _options(methods: str, overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -176,14 +169,6 @@ def _options(methods: str, overrides: Sequence[str]) -> dict[str, dict[str, Any]
             raise InputError(f"--set {text}: write it as METHOD.KEY=VALUE, METHOD one of {', '.join(options)}.")
         options[keys[0]][keys[1]] = value
     return options
-
-
-def _complain(bad: Sequence["BadImage"], total: int) -> None:
-    from braintumor_kit.errors import InputError
-
-    if bad:
-        lines = [f"  {item.reason}" if item.id in item.reason else f"  {item.id}: {item.reason}" for item in bad]
-        raise InputError("\n".join([f"{len(bad)} of {total} cannot be read:", *lines]))
 
 
 def _show(metrics: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from braintumor_kit.commands.common import (
     runs_option,
     set_option,
 )
+from braintumor_kit.notice import NOTICE
 
 
 @click.command()
@@ -64,7 +65,7 @@ def _show(metrics: dict[str, Any]) -> None:
     header = ["split", "n", "accuracy", "balanced accuracy", "macro F1", "ECE"]
     print_table("", header, rows, right={1, 5})
     over = next(figures["interval_over"] for part in roles if (figures := metrics[part]))
-    click.echo(f"95 % intervals by bootstrap over {over}. Research use only, not a medical device.")
+    click.echo(f"95 % intervals by bootstrap over {over}. {NOTICE}")
     if not metrics["test"]:
         click.echo("No test split: validation selected the model, so its figures flatter it.")
 

@@ -9,7 +9,7 @@ likewise a function of the patients' sums and numbers of slices.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -43,11 +43,6 @@ def bootstrap(matrices: NDArray[np.float64], figures: dict[str, Figure], seed: i
     if whole.trace() == whole.sum():
         return {name: [_low_of_all(units), 1.0] for name in figures}
     return {name: [float(value) for value in np.quantile(figure(resampled), TAILS)] for name, figure in figures.items()}
-
-
-def mean_interval(values: ArrayLike, units: Sequence[str], seed: int = 0) -> list[float] | None:
-    """`[low, high]` of the mean of values (N,) over resampled units, as `mean_intervals` has it."""
-    return mean_intervals(np.asarray(values, dtype=float)[:, None], units, seed)[0]
 
 
 def mean_intervals(values: NDArray[np.float64], units: Sequence[str], seed: int = 0) -> list[list[float] | None]:

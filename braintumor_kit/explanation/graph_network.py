@@ -18,7 +18,7 @@ from braintumor_kit.explanation.layers import (
 )
 from braintumor_kit.explanation.network import Layout, Network, batches, log_probabilities, no_scores, two_classes
 from braintumor_kit.explanation.receptive_field import Cells, Tracing
-from braintumor_kit.model.fast import Graph, Program, graph_of
+from braintumor_kit.model.fast import Graph, Program
 
 PATHS = 16
 """Images whose paths are held at once: what is linear in them is many times as large as they are."""
@@ -30,15 +30,17 @@ class GraphNetwork(Network):
     Normalisation is folded into convolutions, which run in `dtype`. What the weights are later is not seen.
 
     Args:
+        graph: `graph_of(model)`.
+        dtype: of convolutions.
         layer: name of the layer to explain, None to find it.
 
     Raises:
-        ValueError: where the model is not functional.
         InputError: where it has several inputs or outputs, gives no class scores, or has no such layer.
     """
 
-    def __init__(self, model: keras.Model, layout: Layout, dtype: torch.dtype, layer: str | None = None) -> None:
-        graph = graph_of(model)
+    def __init__(
+        self, model: keras.Model, graph: Graph, layout: Layout, dtype: torch.dtype, layer: str | None = None
+    ) -> None:
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
             raise InputError(f"model '{model.name}' must have one input and one output to be explained.")
         if len(model.output_shape) != 2:

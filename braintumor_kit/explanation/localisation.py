@@ -137,8 +137,3 @@ def centre_blob(height: int, width: int) -> Map:
         for side in (height, width)
     )
     return down[:, None] * across
-
-
-def chance(mask: Mask) -> float:
-    """What a random map scores in every figure of OF_MASK that allows no tolerance: the mask's share of the picture."""
-    return float(mask.mean())

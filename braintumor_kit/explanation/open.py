@@ -34,7 +34,7 @@ def network_of(
     except ValueError:
         return HookedNetwork(model, layout, layer)
     wrapped = any(isinstance(call.layer, keras.layers.TorchModuleWrapper) for call in graph.calls)
-    return HookedNetwork(model, layout, layer) if wrapped else GraphNetwork(model, layout, dtype, layer)
+    return HookedNetwork(model, layout, layer) if wrapped else GraphNetwork(model, graph, layout, dtype, layer)
 
 
 def is_functional(model: keras.Model) -> bool:

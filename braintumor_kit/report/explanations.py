@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from PIL import Image
 
+from braintumor_kit.notice import NOTICE
 from braintumor_kit.report.overlays import (
-    NOTICE,
     OUTLINE,
     OUTLINE_EDGE,
     heat,

@@ -46,10 +46,6 @@ _NONE_TO_MOST = ("inferno", 0.25, 1.0)
 _NONE_TO_AGAINST, _NONE_TO_FOR = ("Blues_r", 0.2, 0.7), ("Oranges_r", 0.2, 0.7)
 """Colour maps of Matplotlib and the part of each that stands off from dark tissue: lighter always means more."""
 
-
-NOTICE = "Research use only, not a medical device."
-"""Stands on every picture that shows a prediction."""
-
 OUTLYING = 0.005
 """Share of a signed map's pixels that are drawn as the end of its colour scale."""
 

@@ -9,9 +9,10 @@ from joblib import cpu_count
 from numpy.typing import NDArray
 
 from braintumor_kit.data.pixels import to_display
+from braintumor_kit.notice import NOTICE
 from braintumor_kit.progress import Reporter
 from braintumor_kit.report.explanations import Example, choose_examples, summary_sheet
-from braintumor_kit.report.overlays import NOTICE, save_overlay
+from braintumor_kit.report.overlays import save_overlay
 from braintumor_kit.workflows.explain import Drawing, Planned
 from braintumor_kit.workflows.explanation_folder import ExplanationFolder, Row, Slice
 from braintumor_kit.workflows.pictures import Pictures

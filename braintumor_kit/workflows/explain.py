@@ -107,7 +107,7 @@ def explain_into(
         WorkError: where files cannot be written.
     """
     folder = ExplanationFolder.begin(place, _settings(trained, planned, precision, drawing))
-    exact = _exact_network(trained, planned)
+    exact = _exact_network(trained, planned, precision)
     groups = _grouped(planned)
     total = sum(len(members[0].request.pictures.items) for members in groups)
     done = 0
@@ -133,10 +133,12 @@ def _grouped(planned: Sequence[Planned]) -> list[list[Planned]]:
     return list(groups.values())
 
 
-def _exact_network(trained: Trained, planned: Sequence[Planned]) -> Network | None:
+def _exact_network(trained: Trained, planned: Sequence[Planned], precision: str) -> Network | None:
     """For the classes of pictures that the run did not predict: as `btkit predict` sees them, in float32."""
     if all(item.probabilities for one in planned for item in one.request.pictures.items):
         return None
+    if resolve_precision(precision) == "float32":
+        return planned[0].network
     return network_of(trained.model, shape=trained.pixels.shape)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts import ImageError, InputError, Source
-from braintumor_kit.contracts.pictures import read_picture
+from braintumor_kit.contracts.pictures import PICTURE_SUFFIXES, has_suffix, is_junk, read_picture
 from braintumor_kit.data.cache import Slices
 from braintumor_kit.data.dataset import BadImage, Dataset
 from braintumor_kit.data.pixels import prepare, prepare_mask
 from braintumor_kit.recipe.tables import PixelsTable
+from braintumor_kit.runs import is_run
 
 Array = NDArray[Any]
 
@@ -138,6 +139,36 @@ class FilePictures:
 
     def mask(self, place: int, original: bool = False) -> None:
         return None
+
+
+def pictures_in(arguments: Sequence[str]) -> list[Path]:
+    """The files that the user means: those named, and every picture below the folders named, in order of name.
+
+    Raises:
+        InputError: where an argument does not exist or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if is_run(argument):
+            raise InputError(f"'{argument}' is a run; name it first, before the images.")
+        if path.is_dir():
+            inside = sorted(_below(path))
+            if not inside:
+                raise InputError(f"folder '{argument}' holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}).")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"'{argument}' does not exist; name images, folders of images, or a run before them.")
+    return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder).parts
+        if has_suffix(path.name, PICTURE_SUFFIXES) and path.is_file() and not any(is_junk(part) for part in inside):
+            yield path
 
 
 def split_name(name: str | None, parts: Iterable[str | None]) -> str:
