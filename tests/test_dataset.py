@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from braintumor_kit.contracts import InputError
-from braintumor_kit.data import cache
+from braintumor_kit.data import cache, rows
 from braintumor_kit.data.cache import decoded_slices
 from braintumor_kit.data.dataset import Dataset, read_dataset
 from braintumor_kit.data.pixels import prepare
@@ -55,7 +55,7 @@ def test_a_second_run_decodes_nothing(folder: Path, monkeypatch: pytest.MonkeyPa
     def decode(*arguments: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(cache, "_decode", decode)
+    monkeypatch.setattr(rows, "_compute_chunk", decode)
     second = decoded_slices(read(folder), PIXELS)[1]
     everything = np.arange(200)
     np.testing.assert_array_equal(first[everything], second[everything])
@@ -108,7 +108,7 @@ def test_an_unfinished_cache_is_never_used(folder: Path, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_write", interrupted)
+        patch.setattr(rows, "_write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             decoded_slices(dataset, PIXELS)
     assert not place.exists()

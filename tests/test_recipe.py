@@ -64,8 +64,10 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
          "eigencam, gradcam, gradcampp, guided_gradcam, hirescam, integrated_gradients, layercam, occlusion, rise, "
          "scorecam, smoothgrad."),
         ("[[explain]]\nmethod = 'rise'\nmask = 3", "[explain.0] mask: unknown key; did you mean 'masks'?"),
-        ("[split]\nmethod = 'kfold'",
-         "[split] method: cross-validation and deduplicated splits: not in this version of btkit yet."),
+        ("[split]\nmethod = 'grouped'\nfolds = 3", "[split] folds: goes with method = \"kfold\", not with \"grouped\"."),
+        ("[split]\nmethod = 'stratified'\nkeep_together = 'nothing'",
+         "[split] keep_together: goes with method = \"kfold\", not with \"stratified\"."),
+        ("[split]\nmethod = 'kfold'\nfolds = 1", "[split] folds: should be greater than or equal to 2, not 1."),
         ("[training]\nworkers = 4", "[training] workers: data-parallel training: not in this version of btkit yet."),
     ],
 )  # fmt: skip

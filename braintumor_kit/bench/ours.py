@@ -16,7 +16,9 @@ from braintumor_kit.model.precision import PRECISIONS
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import load_recipe
 from braintumor_kit.training.fit import Task, Watch, fit
-from braintumor_kit.workflows.train import build, gather, list_samples, make_task
+from braintumor_kit.workflows.material import gather
+from braintumor_kit.workflows.open_data import open_dataset
+from braintumor_kit.workflows.train import build, make_task
 
 
 def fit_laps(settings: dict[str, Any], gate: Gate) -> None:
@@ -52,7 +54,7 @@ def data_lap(settings: dict[str, Any], gate: Gate) -> None:
     """Lists, fingerprints and decodes the pictures, or finds them in the cache."""
     recipe = load_recipe(Path(settings["recipe"]))
     for _ in gate.laps():
-        material = gather(recipe, list_samples(recipe, Reporter()), Reporter())
+        (material,) = gather(recipe, open_dataset(recipe, Reporter()), Reporter())
         gate.done(len(material.dataset.samples))
 
 
@@ -60,6 +62,6 @@ def prepared_task(settings: dict[str, Any]) -> tuple[Classifier, Task]:
     """The classifier and what it is fitted to, from the recipe that the benchmark wrote beside its pictures."""
     recipe = load_recipe(Path(settings["recipe"]), settings.get("overrides", ()))
     keras.utils.set_random_seed(0)
-    dataset = list_samples(recipe, Reporter())
+    dataset = open_dataset(recipe, Reporter())
     classifier = build(recipe, dataset)
-    return classifier, make_task(recipe, gather(recipe, dataset, Reporter()), Reporter())
+    return classifier, make_task(recipe, gather(recipe, dataset, Reporter())[0], Reporter())

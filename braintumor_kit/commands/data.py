@@ -1,4 +1,4 @@
-"""`btkit data fetch | info`."""
+"""`btkit data fetch | index | info`."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from braintumor_kit.commands.common import (
 
 @click.group()
 def data() -> None:
-    """Obtain a public data set; describe one."""
+    """Obtain a public data set; describe one; index its patients."""
 
 
 @data.command()
@@ -33,6 +33,23 @@ def fetch(name: str, folder: Path) -> None:
     chosen = DATA_SETS[name]
     told.say(f"{chosen.title}, licence {chosen.licence}, {chosen.page}")
     click.echo(root)
+
+
+@data.command()
+@click.option("--source", required=True, help="The source whose patients are known.")
+@set_option
+@click.option("--to", "path", required=True, type=click.Path(path_type=Path), help="The index, a .npz file.")
+@click.option("--title", required=True, help="What the slices are, where they come from, under which licence.")
+@click.pass_context
+def index(ctx: click.Context, source: str, overrides: tuple[str, ...], path: Path, title: str) -> None:
+    """Make an index of a source's slices and patients, for [source] recover_patients of other sources."""
+    from braintumor_kit.recipe.load import load_source_data
+    from braintumor_kit.workflows.patient_index import make_index
+
+    told = reporter()
+    slices, patients = make_index(load_source_data(source, overrides, registry(ctx)), title, path, told)
+    told.say(f"{slices} slices of {patients} patients, {path.stat().st_size / 1000:.0f} kB")
+    click.echo(path)
 
 
 @data.command()

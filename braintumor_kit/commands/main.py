@@ -18,6 +18,7 @@ from braintumor_kit import __version__
 from braintumor_kit.errors import BtkitError, WorkError, is_out_of_memory
 
 COMMANDS = {
+    "audit": ("braintumor_kit.commands.audit:audit", "What is wrong with a data set and its split."),
     "run": ("braintumor_kit.commands.run:run", "Train and evaluate as a recipe says; leaves a run folder."),
     "predict": (
         "braintumor_kit.commands.predict:predict",
@@ -31,7 +32,7 @@ COMMANDS = {
         "braintumor_kit.commands.recipe:recipe",
         "Check a recipe, show it resolved, print its schema.",
     ),
-    "data": ("braintumor_kit.commands.data:data", "Obtain a public data set; describe one."),
+    "data": ("braintumor_kit.commands.data:data", "Obtain a public data set; describe one; index its patients."),
     "plugins": (
         "braintumor_kit.commands.plugins:plugins",
         "See the sources, backbones and explainers at hand.",

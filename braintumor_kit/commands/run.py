@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,19 +18,52 @@ from braintumor_kit.commands.common import (
 )
 from braintumor_kit.notice import NOTICE
 
+if TYPE_CHECKING:
+    from braintumor_kit.runs import Run
+
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", required=False)
 @set_option
 @runs_option
 @click.option("--name", help="Name of the run folder; by default <recipe>-<UTC time>-<6 hex>.")
+@click.option(
+    "--resume",
+    "resumed",
+    metavar="RUN",
+    help="Go on with an interrupted cross-validation: finished folds are kept.",
+)
 @json_option
 @click.pass_context
 def run(
-    ctx: click.Context, recipe: str, overrides: tuple[str, ...], runs: Path, name: str | None, as_json: bool
+    ctx: click.Context,
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    runs: Path,
+    name: str | None,
+    resumed: str | None,
+    as_json: bool,
 ) -> None:
     """Train and evaluate as RECIPE says, a file or the name of a shipped recipe; leaves a run folder."""
     from braintumor_kit.files import read_json
+
+    if (recipe is None) == (resumed is None):
+        raise click.UsageError("name either a RECIPE or --resume RUN.")
+    if resumed is not None:
+        if overrides or name is not None:
+            raise click.UsageError("--set and --name do not go with --resume: a run goes on as it began.")
+        done = _resume(ctx, resumed)
+    else:
+        done = _run(ctx, str(recipe), overrides, runs, name)
+    metrics = read_json(done.folder / "metrics.json")
+    if as_json:
+        print_json({"run": str(done.folder), "metrics": metrics})
+    else:
+        _show(metrics)
+        click.echo(f"run folder: {done.folder}")
+
+
+def _run(ctx: click.Context, recipe: str, overrides: tuple[str, ...], runs: Path, name: str | None) -> "Run":
     from braintumor_kit.recipe.load import load_recipe
     from braintumor_kit.recipe.shipped import find_recipe
 
@@ -38,16 +71,21 @@ def run(
     with large_imports():
         checked = load_recipe(path, overrides, registry(ctx))  # which imports the plugins that it names
 
-        from braintumor_kit.workflows.train import train
+        from braintumor_kit.workflows.run import run_recipe
 
     text = path.read_text(encoding="utf-8")
-    done = train(checked, text, runs, name, ["btkit", *sys.argv[1:]], reporter())
-    metrics = read_json(done.folder / "metrics.json")
-    if as_json:
-        print_json({"run": str(done.folder), "metrics": metrics})
-    else:
-        _show(metrics)
-        click.echo(f"run folder: {done.folder}")
+    return run_recipe(checked, text, runs, name, ["btkit", *sys.argv[1:]], reporter())
+
+
+def _resume(ctx: click.Context, resumed: str) -> "Run":
+    from braintumor_kit.runs import find_run
+
+    found = find_run(resumed, Path())
+    with large_imports():
+        from braintumor_kit.workflows.run import resume
+
+    resume(found, ["btkit", *sys.argv[1:]], registry(ctx), reporter())
+    return found
 
 
 def _show(metrics: dict[str, Any]) -> None:
@@ -68,6 +106,17 @@ def _show(metrics: dict[str, Any]) -> None:
     click.echo(f"95 % intervals by bootstrap over {over}. {NOTICE}")
     if not metrics["test"]:
         click.echo("No test split: validation selected the model, so its figures flatter it.")
+    if folds := metrics.get("over_folds"):
+        said = ", ".join(f"{name.replace('_', ' ')} {folds[name]['mean']:.3f} +- {folds[name]['sd']:.3f}"
+                         for name in ("accuracy", "balanced_accuracy", "macro_f1"))  # fmt: skip
+        click.echo(f"Pooled out of {len(metrics['folds'])} folds; over folds: {said}.")
+    if by_patient := (metrics["test"] or {}).get("by_group"):
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {_with_interval(by_patient, name)}" for name in ("accuracy", "balanced_accuracy")
+        )
+        click.echo(f"By patient ({by_patient['n']}): {figures}.")
+    if warning := metrics.get("warning"):
+        click.echo(f"WARNING: {warning}.")
 
 
 def _with_interval(figures: dict[str, Any], name: str) -> str:

@@ -12,26 +12,75 @@ from braintumor_kit.recipe.tables import SplitTable
 Split = tuple[str, ...]
 """The split of each sample, in the order of the samples."""
 
+_NOUNS = {"patients": "patients", "copies": "unrelated pictures", "nothing": "slices"}
 
-def make_split(samples: Sequence[Sample], settings: SplitTable, seed: int) -> Split:
+
+def make_split(
+    samples: Sequence[Sample], settings: SplitTable, seed: int, copies: Sequence[int] | None = None
+) -> Split:
     """Says for each sample whether it trains, validates or tests.
 
+    Args:
+        copies: for `method = "deduplicated"`, the number of the set of copies and patients that each belongs to.
+
     Raises:
-        InputError: where the source is not divided as the recipe says, a class has too few patients, or a class is
-            tested that training lacks.
+        InputError: where the source is not divided as the recipe says, a class has too few patients, a patient has
+            several labels, or a class is tested that training lacks.
     """
     seed = seed if settings.seed is None else settings.seed
     if settings.method == "source":
         split = _as_source(samples, settings, seed)
     else:
-        if settings.method == "grouped" and all(sample.group is None for sample in samples):
-            raise InputError(
-                '[split] method = "grouped", but the source knows no patients; method = "stratified" divides by slice.'
-            )
         shares = {"test": settings.test or 0.0, "validation": settings.validation}
-        split = _divide(samples, shares, seed, together=settings.method == "grouped")
+        split = _divide(samples, shares, seed, _units(samples, settings, copies), _NOUNS[settings.together])
     _check(samples, split)
     return split
+
+
+def make_folds(
+    samples: Sequence[Sample], settings: SplitTable, seed: int, copies: Sequence[int] | None = None
+) -> list[Split]:
+    """The splits of a cross-validation: in each, one fold tests and validation is taken from the rest.
+
+    Units (patients, sets of copies or slices) are dealt class by class, the largest first, each to the fold that has
+    the fewest slices of its class so far; ties and units of one size go by the seed.
+
+    Raises:
+        InputError: as `make_split`; where a class has fewer units than there are folds.
+    """
+    seed = seed if settings.seed is None else settings.seed
+    folds = settings.folds or 0
+    units, noun = _units(samples, settings, copies), _NOUNS[settings.together]
+    fold_of = np.zeros(len(samples), dtype=np.int64)
+    for label, names in _by_class(samples, units).items():
+        if len(names) < folds:
+            raise InputError(
+                f"[split] folds = {folds}, but class '{label}' has {len(names)} {noun} only; choose fewer folds."
+            )
+        for name, fold in _dealt(names, {name: len(units[name]) for name in names}, folds, seed, label).items():
+            fold_of[units[name]] = fold
+    splits = []
+    for fold in range(folds):
+        rest = np.flatnonzero(fold_of != fold).tolist()
+        inside = [samples[place] for place in rest]
+        kept = None if copies is None else [copies[place] for place in rest]
+        inner = _divide(inside, {"validation": settings.validation}, seed + fold, _units(inside, settings, kept), noun)
+        split = ["test"] * len(samples)
+        for place, part in zip(rest, inner, strict=True):
+            split[place] = part
+        _check(samples, tuple(split))
+        splits.append(tuple(split))
+    return splits
+
+
+def _dealt(names: Sequence[str], sizes: Mapping[str, int], folds: int, seed: int, label: str) -> dict[str, int]:
+    shuffled = list(names)
+    _generator(seed, label).shuffle(shuffled)
+    filled, dealt = [0] * folds, {}
+    for name in sorted(shuffled, key=lambda name: -sizes[name]):
+        dealt[name] = min(range(folds), key=filled.__getitem__)
+        filled[dealt[name]] += sizes[name]
+    return dealt
 
 
 def split_digest(samples: Sequence[Sample], split: Split) -> str:
@@ -54,24 +103,21 @@ def _as_source(samples: Sequence[Sample], settings: SplitTable, seed: int) -> Sp
         return tuple("validation" if part == "test" else part for part in split)
     if "validation" not in split:
         places = [index for index, part in enumerate(split) if part == "train"]
-        inner = _divide([samples[place] for place in places], {"validation": settings.validation}, seed, together=True)
+        inside = [samples[place] for place in places]
+        inner = _divide(inside, {"validation": settings.validation}, seed, _units(inside, settings), "patients")
         for place, part in zip(places, inner, strict=True):
             split[place] = part
     return tuple(split)
 
 
-def _divide(samples: Sequence[Sample], shares: Mapping[str, float], seed: int, together: bool) -> Split:
-    """Divides class by class: patients (or slices) in random order fill each share, the rest trains."""
-    units = _units(samples, together)
-    by_class: dict[str, list[str]] = defaultdict(list)
-    for unit, members in units.items():
-        by_class[_main_label(samples, members)].append(unit)
+def _divide(
+    samples: Sequence[Sample], shares: Mapping[str, float], seed: int, units: Mapping[str, list[int]], noun: str
+) -> Split:
+    """Divides class by class: units in random order fill each share, the rest trains."""
     split = ["train"] * len(samples)
-    for label in sorted(by_class):
-        names = sorted(by_class[label])
+    for label, names in _by_class(samples, units).items():
         if len(names) <= len(shares):
-            what = "patients" if together else "slices"
-            raise InputError(f"class '{label}' has {len(names)} {what}: too few for {', '.join(shares)} and training.")
+            raise InputError(f"class '{label}' has {len(names)} {noun}: too few for {', '.join(shares)} and training.")
         _generator(seed, label).shuffle(names)
         for part, chosen in _fill(names, {name: len(units[name]) for name in names}, shares).items():
             for place in (place for name in chosen for place in units[name]):
@@ -79,13 +125,57 @@ def _divide(samples: Sequence[Sample], shares: Mapping[str, float], seed: int, t
     return tuple(split)
 
 
-def _units(samples: Sequence[Sample], together: bool) -> dict[str, list[int]]:
+def _by_class(samples: Sequence[Sample], units: Mapping[str, list[int]]) -> dict[str, list[str]]:
+    """Names of the units of each class, both in order; a unit is of its commonest label."""
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for unit, members in units.items():
+        by_class[_main_label(samples, members)].append(unit)
+    return {label: sorted(by_class[label]) for label in sorted(by_class)}
+
+
+def _units(
+    samples: Sequence[Sample], settings: SplitTable, copies: Sequence[int] | None = None
+) -> dict[str, list[int]]:
     """Places of the samples that must stay together; a slice without a known patient stands alone."""
+    if settings.together == "copies" and copies is None:
+        raise ValueError("copies are kept together: their numbers are needed")
+    if settings.together == "patients":
+        _check_patients(samples, settings)
     units: dict[str, list[int]] = defaultdict(list)
     for place, sample in enumerate(samples):
-        known = together and sample.group is not None
-        units[f"group {sample.group}" if known else f"sample {sample.id}"].append(place)
+        if settings.together == "copies" and copies is not None:
+            units[f"copies {copies[place]}"].append(place)
+        elif settings.together == "patients" and sample.group is not None:
+            units[f"group {sample.group}"].append(place)
+        else:
+            units[f"sample {sample.id}"].append(place)
+    if settings.together == "copies":  # the numbers follow from the order of the samples, the names must not
+        return {f"copies of {min(samples[place].id for place in members)}": members for members in units.values()}
     return units
+
+
+def _check_patients(samples: Sequence[Sample], settings: SplitTable) -> None:
+    if settings.method == "source":
+        return
+    if all(sample.group is None for sample in samples):
+        raise InputError(
+            f'[split] method = "{settings.method}" keeps patients apart, but the source knows no patients; '
+            'method = "stratified" divides by slice, "deduplicated" keeps copies together, and [source] '
+            "recover_patients = true may find them."
+        )
+    labels: dict[str, set[str]] = defaultdict(set)
+    for sample in samples:
+        if sample.group is not None:
+            labels[sample.group].add(sample.label)
+    mixed = sorted(group for group, found in labels.items() if len(found) > 1)
+    if mixed and settings.mixed_patients == "error":
+        shown = "; ".join(f"{group}: {', '.join(sorted(labels[group]))}" for group in mixed[:5])
+        more = f" and {len(mixed) - 5} more" if len(mixed) > 5 else ""
+        raise InputError(
+            f"{len(mixed)} {'patient has' if len(mixed) == 1 else 'patients have'} slices of several classes "
+            f"({shown}{more}). Mend the labels, or let each count for its commonest with [split] mixed_patients = "
+            '"allow".'
+        )
 
 
 def _main_label(samples: Sequence[Sample], places: Sequence[int]) -> str:

@@ -1,5 +1,6 @@
 """Combinations of values that are each valid and make no sense together."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
     split, training, callbacks = tables.get("split"), tables.get("training"), tables.get("callbacks")
     if "pixels" in tables:
         yield from _without_effect(("pixels",), tables["pixels"], "crop", {"crop_margin": ("head",)})
+    if "source" in tables:
+        yield from _without_effect(("source",), tables["source"], "recover_patients", {"patient_index": (True,)})
     if split is not None:
         yield from _split(split)
         yield from _explained_split(split, tables.get("explain", ()))
@@ -29,11 +32,15 @@ def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
 
 
 def _split(split: SplitTable) -> Iterator[tuple[Path_, str]]:
+    if split.method != "kfold":
+        for key in ("folds", "keep_together"):
+            if getattr(split, key) is not None:
+                yield ("split", key), f'goes with method = "kfold", not with "{split.method}".'
     if split.method == "source":
         if split.test is not None:
             yield (
                 ("split", "test"),
-                'goes with method = "grouped" or "stratified"; "source" has a test part of its own.',
+                'goes with method = "grouped", "stratified" or "deduplicated"; "source" has a test part of its own.',
             )
         if split.source_test_as == "validation":
             yield from _without_effect(("split",), split, "source_test_as", {"validation": ("test",)})
@@ -85,14 +92,14 @@ def _warmup(place: Path_, schedule: ScheduleTable, epochs: int) -> Iterator[tupl
 
 
 def _without_effect(
-    place: Path_, table: Table, switch: str, keys: Mapping[str, tuple[str, ...]]
+    place: Path_, table: Table, switch: str, keys: Mapping[str, tuple[object, ...]]
 ) -> Iterator[tuple[Path_, str]]:
     """Keys that were changed from their default and that the chosen mode does not read."""
     chosen = getattr(table, switch)
     for key, modes in keys.items():
         if chosen not in modes and getattr(table, key) != type(table).model_fields[key].default:
-            wanted = " or ".join(f'"{mode}"' for mode in modes)
-            yield (*place, key), f'goes with {switch} = {wanted}, not with "{chosen}".'
+            wanted = " or ".join(json.dumps(mode) for mode in modes)
+            yield (*place, key), f"goes with {switch} = {wanted}, not with {json.dumps(chosen)}."
 
 
 def _callbacks(training: TrainingTable, callbacks: CallbacksTable) -> Iterator[tuple[Path_, str]]:

@@ -54,7 +54,20 @@ def choose(info: PluginInfo, options: Mapping[str, Any]) -> ChosenPlugin:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DataRecipe:
+    """What a recipe says of its data, checked.
+
+    Attributes:
+        tables: of which `seed`, `source`, `pixels` and `split` hold.
+        source: the plugin named.
+    """
+
+    tables: RecipeTable
+    source: ChosenPlugin
+
+
+@dataclass(frozen=True)
+class Recipe(DataRecipe):
     """A checked recipe.
 
     Attributes:
@@ -65,8 +78,6 @@ class Recipe:
     """
 
     path: Path
-    tables: RecipeTable
-    source: ChosenPlugin
     backbone: ChosenPlugin
     explainers: tuple[ChosenPlugin, ...] = ()
 
@@ -140,17 +151,44 @@ def load_source(name: str, overrides: Sequence[str] = (), registry: Registry | N
     return _only_source(layers_of({"source": {"name": name}}, overrides), registry)
 
 
+def load_recipe_data(path: Path, overrides: Sequence[str] = (), registry: Registry | None = None) -> DataRecipe:
+    """What a recipe says of its data; the rest of the recipe is not looked at.
+
+    Raises:
+        RecipeError: where that is at fault.
+    """
+    return _only_data(read_layers(path, overrides), registry)
+
+
+def load_source_data(name: str, overrides: Sequence[str] = (), registry: Registry | None = None) -> DataRecipe:
+    """The same for the source plugin `name` with options given as `--set` texts alone.
+
+    Raises:
+        RecipeError: as for a recipe.
+    """
+    return _only_data(layers_of({"source": {"name": name}}, overrides), registry)
+
+
 def _only_source(layers: Layers, registry: Registry | None) -> ChosenPlugin:
+    return _only_data(layers, registry, ("source",)).source
+
+
+def _only_data(
+    layers: Layers, registry: Registry | None, only: Sequence[str] = ("seed", "source", "pixels", "split")
+) -> DataRecipe:
     problems = list(_reserved(layers))
-    tables = _check_tables(layers, problems, only=("source",))
+    _resolve_patient_index(layers)
+    tables = _check_tables(layers, problems, only)
     chosen = _check_named("source", tables, layers, registry or Registry.from_environment(), problems)
+    problems += _conflicts(tables, layers)
     if problems or chosen is None:
         raise RecipeError(problems)
-    return chosen
+    return DataRecipe(RecipeTable(**{**_placeholders(("backbone",)), **tables}), chosen)
 
 
 def _check(layers: Layers, path: Path, registry: Registry) -> Recipe:
     problems = list(_reserved(layers))
+    _resolve_patient_index(layers)
     tables = _check_tables(layers, problems)
     source = _check_named("source", tables, layers, registry, problems)
     backbone = _check_named("backbone", tables, layers, registry, problems)
@@ -160,10 +198,22 @@ def _check(layers: Layers, path: Path, registry: Registry) -> Recipe:
         )
         for at, table in enumerate(tables.get("explain", ()))
     ]
-    problems += [Problem(layers.origin(place).file, place, message) for place, message in conflicts(tables)]
+    problems += _conflicts(tables, layers)
     if problems or source is None or backbone is None:
         raise RecipeError(sorted(problems, key=lambda problem: [str(part) for part in problem.path]))
-    return Recipe(path, RecipeTable(**tables), source, backbone, tuple(filter(None, explainers)))
+    return Recipe(RecipeTable(**tables), source, path, backbone, tuple(filter(None, explainers)))
+
+
+def _conflicts(tables: Mapping[str, Any], layers: Layers) -> list[Problem]:
+    return [Problem(layers.origin(place).file, place, message) for place, message in conflicts(tables)]
+
+
+def _resolve_patient_index(layers: Layers) -> None:
+    """Makes [source] patient_index absolute, relative to where it was written."""
+    source = layers.values.get("source")
+    if isinstance(source, dict) and isinstance(source.get("patient_index"), str):
+        folder = layers.origin(("source", "patient_index")).folder
+        source["patient_index"] = str(folder / Path(source["patient_index"]).expanduser())
 
 
 def _reserved(layers: Layers) -> Iterator[Problem]:

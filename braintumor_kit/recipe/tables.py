@@ -6,6 +6,7 @@ plugins' own and are checked against the plugins' own models.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -45,6 +46,15 @@ class SourceTable(PluginTable):
         description="What to do about pictures that cannot be read: stop and name them, or leave them out and "
         "record them.",
     )
+    recover_patients: bool = Field(
+        False,
+        description="Find slices without a patient in an index of slices whose patients are known, mirrored or not, "
+        "and give them those patients.",
+    )
+    patient_index: Path | None = Field(
+        None,
+        description="The index, made by `btkit data index`; btkit's own, of figshare's slices, by default.",
+    )
 
 
 class PixelsTable(Table):
@@ -81,31 +91,64 @@ class PixelsTable(Table):
 class SplitTable(Table):
     """How train, validation and test are made. Validation selects the model; test is only reported."""
 
-    method: Literal["source", "grouped", "stratified"] = Field(
+    method: Literal["source", "grouped", "stratified", "deduplicated", "kfold"] = Field(
         "source",
         description='"source": as the source comes divided; "grouped": patients stay together, classes balanced; '
-        '"stratified": slice by slice, classes balanced (slices of one patient may stand on both sides).',
+        '"stratified": slice by slice, classes balanced (slices of one patient may stand on both sides); '
+        '"deduplicated": like grouped, and copies of a picture stay together too, however they were mirrored, turned, '
+        'resized, recompressed, brightened or cropped; "kfold": every patient is tested once, by the model of one of '
+        "several folds that did not train on any of its slices.",
     )
     validation: Share = Field(
         0.15,
         description="Share that becomes validation. With method = source it is taken from the source's training "
-        "part, patients together where they are known, and only if the source has no validation part.",
+        "part, patients together where they are known, and only if the source has no validation part; with kfold "
+        "from what a fold does not test.",
     )
     test: Share | None = Field(
         None,
-        description="Share that becomes test, 0.15 by default; not with method = source, which has its own.",
+        description="Share that becomes test, 0.15 by default; not with method = source, which has its own. With "
+        "kfold it is set aside: there every slice is tested once.",
+    )
+    folds: int | None = Field(None, ge=2, le=100, description="With method = kfold: how many, 5 by default.")
+    keep_together: Literal["patients", "copies", "nothing"] | None = Field(
+        None,
+        description='With method = kfold: what is never divided. "patients" by default; "copies" are copies of a '
+        'picture and patients; "nothing" deals slice by slice, to show what that flatters.',
     )
     source_test_as: Literal["test", "validation"] = Field(
         "test",
         description='With method = source: what the source\'s test part is used as. "validation" is the reference '
         "pipeline's habit: it selects the model on that part, and no test split is left.",
     )
+    mixed_patients: Literal["error", "allow"] = Field(
+        "error",
+        description="What to do about patients whose slices have several labels: stop and name them, or let each "
+        "count for its commonest label.",
+    )
+    allow_leaks: bool = Field(
+        False,
+        description="Go on where identical pictures or slices of one patient stand on both sides of the split, and "
+        "say so in every output; otherwise the run stops.",
+    )
     seed: int | None = Field(None, ge=0, description="Seed of the split alone; the recipe's seed by default.")
+
+    @property
+    def together(self) -> Literal["patients", "copies", "nothing"]:
+        """What the method never divides."""
+        if self.keep_together is not None:
+            return self.keep_together
+        if self.method == "deduplicated":
+            return "copies"
+        return "nothing" if self.method == "stratified" else "patients"
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:
-        if self.method != "source" and self.test is None:
+        if self.method not in ("source", "kfold") and self.test is None:
             object.__setattr__(self, "test", 0.15)  # frozen from here on
+        if self.method == "kfold":
+            object.__setattr__(self, "test", None)
+            object.__setattr__(self, "folds", self.folds or 5)
         return self
 
 
@@ -270,10 +313,6 @@ class RecipeTable(Table):
 
 RESERVED: Mapping[str, tuple[tuple[str, ...], str]] = {
     "sweep": ((), "sweeps over recipe keys"),
-    "split.folds": ((), "cross-validation"),
-    "split.method": (("kfold", "deduplicated"), "cross-validation and deduplicated splits"),
-    "split.allow_leaks": ((), "the check for leaking splits"),
-    "source.recover_patients": ((), "recovery of patients by fingerprints"),
     "training.workers": ((), "data-parallel training"),
 }
 """What the recipe language has and this version of btkit does not carry out yet: a key, the values of it that are

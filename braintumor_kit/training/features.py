@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from braintumor_kit.data.cache import cache_folder
 from braintumor_kit.data.dataset import Progress
+from braintumor_kit.data.rows import cache_folder
 from braintumor_kit.model.fast import Graph, Program
 from braintumor_kit.recipe.tables import AugmentTable
 from braintumor_kit.training.augment import prepared

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 from braintumor_kit import __version__
 from braintumor_kit.backend import torchvision_operators
-from braintumor_kit.data.cache import cache_folder
+from braintumor_kit.data.rows import cache_folder
 from braintumor_kit.model.precision import describe_device, resolve_precision
 from braintumor_kit.runs import installed_version, package_versions
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from braintumor_kit.contracts import InputError
 from braintumor_kit.data.cache import decoded_slices
-from braintumor_kit.data.dataset import BadImage, read_dataset
+from braintumor_kit.data.dataset import BadImage
 from braintumor_kit.files import read_csv, write_json
 from braintumor_kit.model.precision import resolve_precision
 from braintumor_kit.progress import Reporter
@@ -17,6 +17,7 @@ from braintumor_kit.runs import Run
 from braintumor_kit.workflows.draw_explanations import draw_overlays, draw_summary
 from braintumor_kit.workflows.evaluate_explanations import Evaluation, evaluate_explanations
 from braintumor_kit.workflows.explain import Drawing, Request, explain_into, plan
+from braintumor_kit.workflows.open_data import open_dataset
 from braintumor_kit.workflows.pictures import SplitPictures, split_name, split_pictures
 from braintumor_kit.workflows.trained import Trained
 
@@ -79,8 +80,7 @@ def run_pictures(run: Run, trained: Trained, splits: Sequence[tuple[str | None, 
     """
     recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
     part = {row["id"]: row["split"] for row in _table(run, "split.csv")}
-    with reporter.bar("reading the data set") as progress:
-        dataset = read_dataset(recipe.source, "skip", progress)
+    dataset = open_dataset(recipe, reporter, "skip")
     changed = dataset.digest != run.record.get("data_digest")
     if changed:
         reporter.say("the data set has changed since the run: maps are of what it holds now")

@@ -1,9 +1,9 @@
-"""`btkit run`: from a checked recipe to a run folder."""
+"""One training: from a recipe and its material to a whole run folder."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts import SPLITS, BtkitError, InputError
-from braintumor_kit.data.cache import Slices, decoded_slices
-from braintumor_kit.data.dataset import Dataset, read_dataset
-from braintumor_kit.data.split import Split, make_split, split_digest
+from braintumor_kit.data.dataset import Dataset
+from braintumor_kit.data.split import split_digest
 from braintumor_kit.evaluation.metrics import evaluate
 from braintumor_kit.files import whole, write_csv, write_json
 from braintumor_kit.model.build import Classifier, build_classifier
@@ -23,58 +22,33 @@ from braintumor_kit.model.precision import PRECISIONS, describe_device, keras_de
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import ChosenPlugin, Recipe
 from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, check_name, end_record, new_run, save_recipe, start_record, update_record
+from braintumor_kit.runs import Run, end_record, save_recipe, start_record, update_record
 from braintumor_kit.training.batches import Batches, Labels, balanced_weights
 from braintumor_kit.training.callbacks import Epoch
-from braintumor_kit.training.fit import Fitted, Task, Watch, check, fit
-from braintumor_kit.training.randomness import seed_everything
+from braintumor_kit.training.fit import Fitted, Task, Watch, fit
 from braintumor_kit.training.store import store_of
-from braintumor_kit.workflows.explain_tables import check_explain_tables, check_explained_splits, explain_at_end
+from braintumor_kit.workflows.explain_tables import explain_at_end
+from braintumor_kit.workflows.material import Material
 
 
-@dataclass(frozen=True)
-class Material:
-    """What a run is made from.
-
-    Attributes:
-        dataset: samples, in order.
-        slices: their prepared slices, in the same order.
-        split: the split of each.
-    """
-
-    dataset: Dataset
-    slices: Slices
-    split: Split
-
-    def places(self, part: str) -> NDArray[np.int64]:
-        """Which samples stand in a split."""
-        return np.flatnonzero(np.array(self.split) == part)
-
-
-def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[str], reporter: Reporter) -> Run:
-    """Trains, evaluates and records what a recipe declares.
-
-    Everything that can be wrong with the input is found before the run folder is made.
+def train_into(
+    run: Run,
+    recipe: Recipe,
+    text: str,
+    material: Material,
+    classifier: Classifier,
+    argv: list[str],
+    started: datetime,
+    reporter: Reporter,
+) -> None:
+    """Trains and evaluates in a run folder that exists, and records it.
 
     Args:
         text: the recipe as given.
-        runs: folder for runs.
-        name: of the run folder; made up from recipe and time where None.
 
     Raises:
-        InputError: where the data, the split or the weights are not as the recipe needs them.
         WorkError: where the work fails on the way; the run folder keeps what was done.
     """
-    started = datetime.now(UTC)
-    check_name(runs, name)
-    dataset = list_samples(recipe, reporter)
-    seed_everything(recipe.tables.seed)
-    classifier = build(recipe, dataset)  # before decoding: weights that cannot be had are told at once
-    check(classifier, recipe.tables.training, recipe.tables.callbacks)
-    check_explain_tables(recipe, classifier, dataset.classes)
-    material = gather(recipe, dataset, reporter)
-    check_explained_splits(recipe, material.split)
-    run = new_run(runs, recipe.path.stem, name, started)
     with (
         log_to(run.folder / "log.txt"),
         _recorded(run, recipe, text, material, classifier, argv, started, reporter),
@@ -86,39 +60,6 @@ def train(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[st
         probabilities = _evaluate(recipe, material, classifier, fitted, run, reporter)
         parts = (material.dataset, material.slices, material.split)
         explain_at_end(recipe, classifier, *parts, probabilities, run.folder, reporter)
-    return run
-
-
-def list_samples(recipe: Recipe, reporter: Reporter) -> Dataset:
-    """Lists and fingerprints the recipe's data set.
-
-    Raises:
-        InputError: where the data are not as the recipe needs them.
-    """
-    with reporter.bar("reading the data set") as progress:
-        return read_dataset(recipe.source, recipe.tables.source.on_bad_image, progress)
-
-
-def gather(recipe: Recipe, dataset: Dataset, reporter: Reporter) -> Material:
-    """Decodes a data set once and divides it.
-
-    Raises:
-        InputError: where the data are not as the recipe needs them.
-    """
-    tables = recipe.tables
-    with reporter.bar("decoding") as progress:
-        dataset, slices = decoded_slices(dataset, tables.pixels, tables.source.on_bad_image, progress)
-    split = make_split(dataset.samples, tables.split, tables.seed)
-    counts = ", ".join(f"{part} {split.count(part)}" for part in SPLITS if part in split)
-    reporter.say(f"{len(dataset.samples)} slices of {len(dataset.classes)} classes: {counts}")
-    alone = sum(sample.group is None for sample in dataset.samples)
-    if tables.split.method == "grouped" and alone:
-        reporter.say(f"{alone} slices have no known patient; each of them counts as one")
-    for bad in dataset.bad:
-        reporter.say(f"left out: {bad.id}: {bad.reason}")
-    if "test" not in split:
-        reporter.say("no test split: the figures below are on validation, which also selected the model")
-    return Material(dataset, slices, split)
 
 
 def build(recipe: Recipe, dataset: Dataset) -> Classifier:
@@ -182,6 +123,7 @@ def _description(recipe: Recipe, material: Material, classifier: Classifier) -> 
         "source_notes": dict(dataset.notes),
         "data_digest": dataset.digest,
         "split_digest": split_digest(dataset.samples, material.split),
+        "leaks": material.leaks.as_json() if material.leaks else None,
         "backbone_weights": classifier.weights,
         "explain_layer": classifier.explain_layer,
         "parameters": classifier.model.count_params(),
@@ -272,7 +214,8 @@ def split_metrics(material: Material, probabilities: NDArray[np.float32]) -> dic
         groups = [samples[place].group for place in places]
         figures = evaluate(labels[places], probabilities[places].astype(np.float64), groups, material.dataset.classes)
         metrics[part] = figures
-    return {**metrics, "selected_on": "validation", "reported_on": "test" if metrics["test"] else None}
+    warnings = {"warning": f"the split leaks: {material.leaks.sentence}"} if material.leaks else {}
+    return {**metrics, "selected_on": "validation", "reported_on": "test" if metrics["test"] else None, **warnings}
 
 
 def write_predictions(run: Run, material: Material, probabilities: NDArray[np.float32]) -> None:

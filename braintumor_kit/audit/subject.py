@@ -1,0 +1,62 @@
+"""What an audit looks at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from braintumor_kit.contracts import SPLITS, Sample
+from braintumor_kit.matching.copies import Copies
+from braintumor_kit.matching.patients import Matches, PatientIndex
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Slices found in an index of patients."""
+
+    index: PatientIndex
+    matches: Matches
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A data set, surveyed.
+
+    Attributes:
+        samples: N of them; `group` is the patient as the source knows it, or recovered.
+        classes: names.
+        split: the split of each, None where it is not divided.
+        records: type `data.survey.RECORD`, (N,).
+        copies: among them.
+        recovered: patients found in an index; None where it was not asked.
+    """
+
+    samples: Sequence[Sample]
+    classes: tuple[str, ...]
+    split: tuple[str | None, ...]
+    records: NDArray[Any]
+    copies: Copies
+    recovered: Recovered | None
+
+    @property
+    def parts(self) -> list[str]:
+        """The splits that occur, in their usual order."""
+        return [part for part in SPLITS if part in self.split]
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Class numbers, (N,)."""
+        number = {name: place for place, name in enumerate(self.classes)}
+        return np.array([number[sample.label] for sample in self.samples], dtype=np.int64)
+
+    def within(self, part: str) -> NDArray[np.bool_]:
+        """Which samples stand in a split, (N,)."""
+        return np.array([name == part for name in self.split], dtype=bool)
+
+    @cached_property
+    def components(self) -> NDArray[np.int64]:
+        """What must not be divided: copies of each other, and slices of one patient, (N,)."""
+        return self.copies.components([sample.group for sample in self.samples])

@@ -1,0 +1,83 @@
+"""Whether a split keeps apart what it must: identical pictures and slices of one patient."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from braintumor_kit.contracts import InputError, Sample
+from braintumor_kit.data.cache import Slices
+from braintumor_kit.data.dataset import Dataset
+from braintumor_kit.data.split import Split
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """What stands in more than one split.
+
+    Attributes:
+        identical: sets of samples whose pictures are the same to the network.
+        patients: known patients, by name.
+    """
+
+    identical: tuple[tuple[str, ...], ...]
+    patients: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.identical or self.patients)
+
+    @property
+    def sentence(self) -> str:
+        """What leaks, in words."""
+        said = []
+        if self.identical:
+            first = " = ".join(self.identical[0][:2])
+            said.append(f"{len(self.identical)} pictures stand identically in several splits (such as {first})")
+        if self.patients:
+            said.append(f"{len(self.patients)} patients have slices in several splits (such as {self.patients[0]})")
+        return " and ".join(said)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"identical_sets": len(self.identical), "patients": len(self.patients), "warning": self.sentence}
+
+
+def find_leaks(dataset: Dataset, slices: Slices, split: Split) -> Leaks:
+    """Identical pictures, by the file's content or by what the network sees, and known patients across splits."""
+    seen = _digests(slices)
+    twins = {members for keys in (dataset.fingerprints, seen) for members in _across(keys, range(len(split)), split)}
+    names = [tuple(dataset.samples[place].id for place in members) for members in sorted(twins)]
+    return Leaks(tuple(names), _patients(dataset.samples, split))
+
+
+def check_leaks(leaks: Leaks, allowed: bool) -> None:
+    """Stops a run whose split leaks.
+
+    Raises:
+        InputError: where it does and the recipe does not say that it may.
+    """
+    if leaks and not allowed:
+        raise InputError(
+            f"the split leaks: {leaks.sentence}. What is reported would flatter the model. Let [split] method = "
+            '"deduplicated" keep them together, or go on regardless with [split] allow_leaks = true, which every '
+            "output then says. `btkit audit` shows all of it."
+        )
+
+
+def _patients(samples: Sequence[Sample], split: Split) -> tuple[str, ...]:
+    known = [place for place, sample in enumerate(samples) if sample.group is not None]
+    groups = [str(samples[place].group) for place in known]
+    return tuple(sorted(str(samples[members[0]].group) for members in _across(groups, known, split)))
+
+
+def _across(keys: Sequence[Hashable], places: Iterable[int], split: Split) -> list[tuple[int, ...]]:
+    """Places that share a key and do not all stand in one split."""
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for key, place in zip(keys, places, strict=True):
+        members[key].append(place)
+    return [tuple(found) for found in members.values() if len({split[place] for place in found}) > 1]
+
+
+def _digests(slices: Slices) -> list[bytes]:
+    """Of each slice as the network sees it, read in order and never many at once."""
+    return [hashlib.blake2b(slices.array[row].tobytes(), digest_size=16).digest() for row in slices.rows]

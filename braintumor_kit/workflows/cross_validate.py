@@ -1,0 +1,176 @@
+"""A cross-validation: a run a fold, and the figures of all slices, each judged by the model that did not see it."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from braintumor_kit.contracts import BtkitError, InputError
+from braintumor_kit.data.split import split_digest
+from braintumor_kit.evaluation.metrics import HEADLINES, evaluate
+from braintumor_kit.files import read_csv, read_json, write_csv, write_json
+from braintumor_kit.progress import Reporter
+from braintumor_kit.recipe.load import Recipe
+from braintumor_kit.report import figures
+from braintumor_kit.runs import Run, end_record, save_recipe, start_record
+from braintumor_kit.training.randomness import seed_everything
+from braintumor_kit.workflows.material import Material
+from braintumor_kit.workflows.train import build, train_into
+
+
+def is_cross_validation(run: Run) -> bool:
+    """Whether a run holds folds."""
+    return isinstance(run.record.get("folds"), int)
+
+
+def fold_runs(run: Run) -> list[Run]:
+    """The folds of a cross-validation, in order."""
+    return [Run(run.folder / f"fold-{number}") for number in range(1, int(run.record["folds"]) + 1)]
+
+
+def begin(
+    run: Run, recipe: Recipe, text: str, materials: Sequence[Material], argv: list[str], started: datetime
+) -> None:
+    """Writes what is known of a cross-validation before its first fold is trained."""
+    save_recipe(run, text, recipe.resolved())
+    samples, splits = materials[0].dataset.samples, [material.split for material in materials]
+    write_csv(
+        run.folder / "split.csv",
+        ("id", "label", "group", "split", "fold"),
+        (
+            (sample.id, sample.label, sample.group, "test", _tested_in(splits, place))
+            for place, sample in enumerate(samples)
+        ),
+    )
+    extra = {
+        "folds": len(materials),
+        "classes": list(materials[0].dataset.classes),
+        "samples": len(samples),
+        "data_digest": materials[0].dataset.digest,
+        "split_digests": _split_digests(materials),
+        "leaks": materials[0].leaks.as_json() if materials[0].leaks else None,
+        "reported_on": "test",
+    }
+    start_record(run, argv, recipe.tables.seed, started, extra)
+
+
+def _tested_in(splits: Sequence[Sequence[str]], place: int) -> int:
+    return next(number for number, split in enumerate(splits, start=1) if split[place] == "test")
+
+
+def _split_digests(materials: Sequence[Material]) -> list[str]:
+    return [split_digest(material.dataset.samples, material.split) for material in materials]
+
+
+def check_unchanged(run: Run, materials: Sequence[Material]) -> None:
+    """Holds the data to what they were when a cross-validation began.
+
+    Raises:
+        InputError: where the folds would not fit together any more.
+    """
+    if run.record.get("data_digest") != materials[0].dataset.digest:
+        raise InputError(
+            f"the data set is not what it was when '{run.folder}' began: its folds would not fit together."
+        )
+    if run.record.get("split_digests") != _split_digests(materials):
+        raise InputError(f"the folds are not those of '{run.folder}': it was made by another version of btkit.")
+
+
+def cross_validate(
+    run: Run, recipe: Recipe, text: str, materials: Sequence[Material], argv: list[str], reporter: Reporter
+) -> None:
+    """Trains the folds that are not finished, and pools what the models say of the slices that they did not see.
+
+    Raises:
+        WorkError: where the work fails on the way; finished folds stay.
+    """
+    try:
+        for fold, material in zip(fold_runs(run), materials, strict=True):
+            if _finished(fold):
+                reporter.say(f"{fold.folder.name} is finished and kept")
+                continue
+            _train_fold(fold, recipe, text, material, argv, reporter)
+        _pool(run, materials, reporter)
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        _try_to_end(run, status, f"{type(error).__name__}: {error}")
+        reporter.say(f"finished folds are kept; go on with: btkit run --resume {run.folder}")
+        raise
+    end_record(run, "finished")
+
+
+def _finished(fold: Run) -> bool:
+    return (fold.folder / "record.json").is_file() and fold.record.get("status") == "finished"
+
+
+def _train_fold(fold: Run, recipe: Recipe, text: str, material: Material, argv: list[str], reporter: Reporter) -> None:
+    shutil.rmtree(fold.folder, ignore_errors=True)  # of an attempt that did not finish
+    fold.folder.mkdir(parents=True)
+    seed_everything(recipe.tables.seed)
+    classifier = build(recipe, material.dataset)
+    train_into(Run(fold.folder), recipe, text, material, classifier, argv, datetime.now(UTC), reporter)
+
+
+def _try_to_end(run: Run, status: str, reason: str) -> None:
+    """The disk may be what failed: then the first error is the one that counts."""
+    try:
+        end_record(run, status, reason=reason)
+    except (BtkitError, OSError):
+        return
+
+
+def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:
+    """Writes `predictions.csv`, `metrics.json` and the figures of the whole."""
+    classes = materials[0].dataset.classes
+    rows = _pooled_rows(run, materials)
+    header = list(rows[0])
+    write_csv(run.folder / "predictions.csv", header, ([row[name] for name in header] for row in rows))
+    labels = np.array([classes.index(row["label"]) for row in rows])
+    probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
+    pooled = evaluate(labels, probabilities, [row["group"] or None for row in rows], classes)
+    by_fold = [read_json(fold.folder / "metrics.json")["test"] for fold in fold_runs(run)]
+    metrics = {
+        "train": None,
+        "validation": None,
+        "test": pooled,
+        "folds": by_fold,
+        "over_folds": spread(by_fold),
+        "selected_on": "validation",
+        "reported_on": "test",
+    }
+    if materials[0].leaks:
+        metrics["warning"] = f"the folds leak: {materials[0].leaks.sentence}"
+    write_json(run.folder / "metrics.json", metrics)
+    _draw(run.folder / "figures", metrics, labels, probabilities)
+    reporter.say(f"pooled {len(rows)} slices of {len(by_fold)} folds")
+
+
+def _pooled_rows(run: Run, materials: Sequence[Material]) -> list[dict[str, str]]:
+    """The test rows of every fold's predictions, in the order of the data set, with the number of the fold."""
+    found: dict[str, dict[str, str]] = {}
+    for number, fold in enumerate(fold_runs(run), start=1):
+        for row in read_csv(fold.folder / "predictions.csv"):
+            if row["split"] == "test":
+                found[row["id"]] = {**row, "fold": str(number)}
+    return [found[sample.id] for sample in materials[0].dataset.samples]
+
+
+def spread(by_fold: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation (of a sample) over folds, of each headline figure by slice and by patient."""
+    columns: dict[str, list[float]] = {name: [fold[name] for fold in by_fold] for name in (*HEADLINES, "nll", "ece")}
+    if all(fold["by_group"] for fold in by_fold):
+        columns |= {f"by_group_{name}": [fold["by_group"][name] for fold in by_fold] for name in HEADLINES}
+    return {
+        name: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))} for name, values in columns.items()
+    }
+
+
+def _draw(
+    folder: Path, metrics: Mapping[str, Any], labels: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> None:
+    figures.confusion_matrices(folder / "confusion_matrix.png", metrics)
+    figures.reliability_diagram(folder / "reliability.png", labels, probabilities, "test")

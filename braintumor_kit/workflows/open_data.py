@@ -1,0 +1,138 @@
+"""A recipe's data set, opened: its samples, their patients where these can be recovered, copies among them."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from braintumor_kit.audit.subject import Recovered
+from braintumor_kit.data.cache import cache_key
+from braintumor_kit.data.dataset import Dataset, leave_out, read_dataset
+from braintumor_kit.data.rows import cache_folder
+from braintumor_kit.data.split import Split, make_folds, make_split
+from braintumor_kit.data.survey import survey
+from braintumor_kit.files import whole
+from braintumor_kit.matching import copies as matching
+from braintumor_kit.matching.copies import Copies, find_copies
+from braintumor_kit.matching.patients import SHIPPED, load_index, match
+from braintumor_kit.progress import Reporter
+from braintumor_kit.recipe.load import DataRecipe
+from braintumor_kit.recipe.tables import PixelsTable, SourceTable
+
+COPIES_VERSION = 1
+"""Rises when what counts as a copy changes."""
+
+
+def open_dataset(recipe: DataRecipe, reporter: Reporter, on_bad_image: str | None = None) -> Dataset:
+    """Lists and fingerprints a recipe's data set, and recovers patients where the recipe asks for it.
+
+    Raises:
+        InputError: where the data, or the index of patients, are not as the recipe needs them.
+    """
+    source = recipe.tables.source
+    on_bad_image = on_bad_image or source.on_bad_image
+    with reporter.bar("reading the data set") as progress:
+        dataset = read_dataset(recipe.source, on_bad_image, progress)
+    if source.recover_patients:
+        dataset, records = surveyed(dataset, recipe.tables.pixels, on_bad_image, reporter)
+        dataset, recovered = recover(dataset, records, source, reporter)
+        tell_recovered(dataset, recovered, reporter)
+    return dataset
+
+
+def surveyed(
+    dataset: Dataset, pixels: PixelsTable, on_bad_image: str, reporter: Reporter
+) -> tuple[Dataset, NDArray[Any]]:
+    """The readable samples and their records, type `data.survey.RECORD`, in the same order.
+
+    Raises:
+        InputError: where pictures cannot be read and `on_bad_image` is "error".
+    """
+    with reporter.bar("looking at every picture") as progress:
+        records, bad = survey(dataset, pixels, progress)
+    if not bad:
+        return dataset, records
+    names = {item.id for item in bad}
+    rows = [row for row, sample in enumerate(dataset.samples) if sample.id not in names]
+    return leave_out(dataset, bad, on_bad_image), records[rows]
+
+
+def recover(
+    dataset: Dataset, records: NDArray[Any], source: SourceTable, reporter: Reporter
+) -> tuple[Dataset, Recovered]:
+    """The data set with patients from the index for those slices that have none and are found in it.
+
+    Raises:
+        InputError: where the index is none, or of another version.
+    """
+    index = load_index(source.patient_index or SHIPPED)
+    with reporter.bar("matching with the index of patients") as progress:
+        matches = match(index, records["thumbnail"], progress)
+    samples = tuple(
+        replace(sample, group=index.patients[place]) if place >= 0 and sample.group is None else sample
+        for sample, place in zip(dataset.samples, matches.place, strict=True)
+    )
+    return replace(dataset, samples=samples), Recovered(index, matches)
+
+
+def tell_recovered(dataset: Dataset, recovered: Recovered, reporter: Reporter) -> None:
+    """Says how many slices of each class were found."""
+    found = Counter(
+        sample.label for sample, place in zip(dataset.samples, recovered.matches.place, strict=True) if place >= 0
+    )
+    total = Counter(sample.label for sample in dataset.samples)
+    counts = ", ".join(f"{label} {found[label]} of {total[label]}" for label in dataset.classes)
+    reporter.say(f"found in the index of patients ({recovered.index.title}): {counts}")
+
+
+def copies_among(dataset: Dataset, records: NDArray[Any], reporter: Reporter) -> Copies:
+    """Copies among the samples of a data set, from the cache or found now.
+
+    Raises:
+        WorkError: where the cache cannot be written.
+    """
+    key = hashlib.sha256(f"{COPIES_VERSION} {matching.SAME} {cache_key(dataset, PixelsTable())}".encode())
+    path = cache_folder() / "copies" / f"{key.hexdigest()[:32]}.npz"
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as kept:
+            return Copies(*(kept[name] for name in Copies.__dataclass_fields__))
+    with _bars(reporter) as progress:
+        copies = find_copies(records["thumbnail"], records["digest"], progress)
+    with whole(path) as beside, beside.open("wb") as file:
+        np.savez(file, **{name: getattr(copies, name) for name in Copies.__dataclass_fields__})
+    return copies
+
+
+@contextmanager
+def _bars(reporter: Reporter) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Makes a bar for each title that is asked for, one at a time."""
+    with ExitStack() as stack:
+
+        def bar(title: str) -> Callable[[int, int], None]:
+            stack.close()
+            return stack.enter_context(reporter.bar(title))
+
+        yield bar
+
+
+def splits_of(recipe: DataRecipe, dataset: Dataset, reporter: Reporter) -> list[Split]:
+    """The split that a recipe declares, or those of its folds.
+
+    Raises:
+        InputError: where the data set cannot be divided so.
+    """
+    settings, copies = recipe.tables.split, None
+    if recipe.tables.source.recover_patients:  # labels of matched slices may contradict: each counts for its commonest
+        settings = settings.model_copy(update={"mixed_patients": "allow"})
+    if settings.together == "copies":
+        _, records = surveyed(dataset, recipe.tables.pixels, "skip", reporter)
+        groups = [sample.group for sample in dataset.samples]
+        copies = copies_among(dataset, records, reporter).components(groups).tolist()
+    if settings.method == "kfold":
+        return make_folds(dataset.samples, settings, recipe.tables.seed, copies)
+    return [make_split(dataset.samples, settings, recipe.tables.seed, copies)]
