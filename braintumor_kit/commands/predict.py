@@ -54,10 +54,32 @@ def _print(good: list[dict[str, Any]], classes: tuple[str, ...], as_csv: bool, a
         return
     rows = [[item["path"], item["predicted"], *(item["probabilities"][name] for name in classes)] for item in good]
     header = ["path", "predicted", *(f"p_{name}" for name in classes)]
+    if certain := bool(good) and all(item["calibrated"] for item in good):
+        header += [*(f"c_{name}" for name in classes), "out_of_distribution", "ood_score", "abstain"]
+        for row, item in zip(rows, good, strict=True):
+            row += [*item["calibrated"].values(), item["out_of_distribution"], item["ood_score"], item["abstain"]]
     if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
     else:
-        shown = [[*row[:2], *(f"{p:.4f}" for p in row[2:])] for row in rows]
-        print_table("", header, shown, right=set(range(2, 2 + len(classes))))
+        _print_table(good, classes, certain)
+
+
+def _print_table(good: list[dict[str, Any]], classes: tuple[str, ...], certain: bool) -> None:
+    """Calibrated probabilities where there are any, and in words what speaks against an answer."""
+    kind = "calibrated" if certain else "probabilities"
+    rows = [
+        [item["path"], item["predicted"], *(f"{item[kind][name]:.4f}" for name in classes), *_caution(item, certain)]
+        for item in good
+    ]
+    header = ["path", "predicted", *(f"{kind[0]}_{name}" for name in classes), *(["caution"] if certain else [])]
+    print_table("", header, rows, right=set(range(2, 2 + len(classes))))
+
+
+def _caution(item: dict[str, Any], certain: bool) -> list[str]:
+    if not certain:
+        return []
+    if item["out_of_distribution"]:
+        return [f"unlike the training slices (score {item['ood_score']:.1f}): do not use"]
+    return ["too unsure: do not use"] if item["abstain"] else [""]

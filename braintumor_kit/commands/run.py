@@ -96,12 +96,13 @@ def _show(metrics: dict[str, Any]) -> None:
             str(figures["n"]),
             *(_with_interval(figures, name) for name in ("accuracy", "balanced_accuracy", "macro_f1")),
             f"{figures['ece']:.3f}",
+            f"{figures['ece_calibrated']:.3f}",
         ]
         for part, role in roles.items()
         if (figures := metrics[part])
     ]
-    header = ["split", "n", "accuracy", "balanced accuracy", "macro F1", "ECE"]
-    print_table("", header, rows, right={1, 5})
+    header = ["split", "n", "accuracy", "balanced accuracy", "macro F1", "ECE", "calibrated"]
+    print_table("", header, rows, right={1, 5, 6})
     over = next(figures["interval_over"] for part in roles if (figures := metrics[part]))
     click.echo(f"95 % intervals by bootstrap over {over}. {NOTICE}")
     if not metrics["test"]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from braintumor_kit.evaluation.intervals import bootstrap, confusion_matrices
+from braintumor_kit.evaluation.selective import area_under_risk_coverage
 
 ECE_BINS = 15
 
@@ -50,6 +51,7 @@ def evaluate(
     probabilities: NDArray[np.float64],
     groups: Sequence[str | None],
     classes: Sequence[str],
+    calibrated: NDArray[np.float64] | None = None,
 ) -> dict[str, Any] | None:
     """Every figure of one split.
 
@@ -57,6 +59,7 @@ def evaluate(
         labels: class numbers (N,).
         probabilities: (N, K), rows that sum to one.
         groups: the patient of each slice, None where not known.
+        calibrated: the same after calibration, where there was one.
 
     Returns:
         The JSON value that `metrics.json` holds for a split; None for a split without samples.
@@ -72,6 +75,9 @@ def evaluate(
         "auroc": auroc(labels, probabilities),
         "nll": negative_log_likelihood(labels, probabilities),
         "ece": expected_calibration_error(labels, probabilities),
+        "nll_calibrated": None if calibrated is None else negative_log_likelihood(labels, calibrated),
+        "ece_calibrated": None if calibrated is None else expected_calibration_error(labels, calibrated),
+        "aurc": area_under_risk_coverage(labels, probabilities),
         "labels": list(classes),
         "confusion_matrix": confusion.astype(int).tolist(),
         "per_class": _per_class(confusion, classes),

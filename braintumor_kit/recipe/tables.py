@@ -282,6 +282,21 @@ class CallbacksTable(Table):
     tensorboard: TensorBoardTable | None = Field(None, description="Log for TensorBoard.")
 
 
+class CertaintyTable(Table):
+    """When an answer is flagged; both are settled on validation, after training."""
+
+    false_alarms: float = Field(
+        0.05, gt=0, lt=0.5, description="Share of validation slices that may be flagged as unlike the training."
+    )
+    abstain: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of validation slices, the least sure ones, that set the calibrated probability below which "
+        "no answer is advised.",
+    )
+
+
 class ExplainTable(OpenTable):
     """One method of explanation, carried out at the end of the run."""
 
@@ -308,6 +323,7 @@ class RecipeTable(Table):
     backbone: BackboneTable = Field(description="The convolutional trunk.")
     training: TrainingTable = Field(default_factory=TrainingTable, description="How the network is fitted.")
     callbacks: CallbacksTable = Field(default_factory=CallbacksTable, description="What acts between epochs.")
+    certainty: CertaintyTable = Field(default_factory=CertaintyTable, description="When an answer is flagged.")
     explain: tuple[ExplainTable, ...] = Field((), description="Explanations at the end of the run, one table a method.")
 
 

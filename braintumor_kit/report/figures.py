@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from braintumor_kit.evaluation.metrics import ECE_BINS, reliability
+from braintumor_kit.evaluation.selective import risk_coverage
 from braintumor_kit.report.style import INK, QUIET, SEQUENTIAL, TEST, TRAIN, VALIDATION, bare, figure
 
 FEW = 10
@@ -75,24 +76,51 @@ def _confusion(axes: Axes, counts: NDArray[np.int64], labels: Sequence[str]) -> 
     axes.set_ylabel("true")
 
 
-def reliability_diagram(path: Path, labels: NDArray[np.int64], probabilities: NDArray[np.float64], part: str) -> None:
-    """Accuracy over confidence in 15 bins, and how many slices stand in each."""
-    count, confidence, correct = reliability(labels, probabilities)
-    filled = count > 0
+def reliability_diagram(
+    path: Path,
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    calibrated: NDArray[np.float64] | None,
+    part: str,
+) -> None:
+    """Accuracy over confidence in 15 bins, before and after calibration, and how many slices stand in each."""
+    series = [(probabilities, TEST, "o", "as it comes")]
+    if calibrated is not None:
+        series.append((calibrated, VALIDATION, "s", "calibrated"))
     with figure(path, 4.2, 4.4) as drawn:
         curve, bars = drawn.subplots(2, 1, height_ratios=(3, 1), sharex=True)
         curve.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1)
-        curve.plot(confidence[filled], correct[filled], color=TEST, linewidth=1)
-        few = filled & (count < FEW)
-        for chosen, face in ((filled & ~few, TEST), (few, "white")):
-            curve.plot(confidence[chosen], correct[chosen], "o", color=TEST, markerfacecolor=face)
+        for number, (values, colour, marker, name) in enumerate(series):
+            count, confidence, correct = reliability(labels, values)
+            filled, few = count > 0, (count > 0) & (count < FEW)
+            curve.plot(confidence[filled], correct[filled], color=colour, linewidth=1)
+            curve.plot(confidence[filled & ~few], correct[filled & ~few], marker, color=colour, label=name)
+            curve.plot(confidence[few], correct[few], marker, color=colour, markerfacecolor="white")
+            width = 0.9 / ECE_BINS / len(series)
+            left = np.arange(ECE_BINS) / ECE_BINS + 0.05 / ECE_BINS + number * width
+            bars.bar(left, count, width=width, align="edge", color=colour)
         curve.set_ylabel("accuracy")
         curve.set_title(f"Reliability, {ROLES[part]}\ndashed: perfect; hollow: fewer than {FEW} slices", fontsize=10)
         curve.set_xlim(0, 1.02)
-        bars.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, width=0.9 / ECE_BINS, color=QUIET)
+        curve.legend()
         bars.set_yscale("symlog")
         bars.set_ylabel("slices")
         bars.set_xlabel("confidence (top probability)")
+
+
+def risk_coverage_curve(path: Path, labels: NDArray[np.int64], probabilities: NDArray[np.float64], part: str) -> None:
+    """Share of wrong answers among the surest slices, over the share of slices that are answered."""
+    coverage, risk = risk_coverage(labels, probabilities)
+    with figure(path, 4.2, 3.2) as drawn:
+        axes = drawn.subplots()
+        axes.step(coverage, risk, where="post", color=TEST)
+        axes.axhline(risk[-1], color=QUIET, linestyle="--", linewidth=1)
+        axes.set_title(f"Risk and coverage, {ROLES[part]}\ndashed: when every slice is answered", fontsize=10)
+        axes.set_xlabel("share of slices answered, the surest first")
+        axes.set_ylabel("share of them wrong")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, max(0.02, 1.1 * float(risk.max())))
+        axes.grid(True)
 
 
 def sample_sheet(path: Path, pictures: NDArray[np.uint8], classes: Sequence[str]) -> None:

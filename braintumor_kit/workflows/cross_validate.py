@@ -130,8 +130,10 @@ def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:
     header = list(rows[0])
     write_csv(run.folder / "predictions.csv", header, ([row[name] for name in header] for row in rows))
     labels = np.array([classes.index(row["label"]) for row in rows])
-    probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
-    pooled = evaluate(labels, probabilities, [row["group"] or None for row in rows], classes)
+    probabilities, calibrated = (
+        np.array([[float(row[f"{kind}_{name}"]) for name in classes] for row in rows]) for kind in "pc"
+    )
+    pooled = evaluate(labels, probabilities, [row["group"] or None for row in rows], classes, calibrated)
     by_fold = [read_json(fold.folder / "metrics.json")["test"] for fold in fold_runs(run)]
     metrics = {
         "train": None,
@@ -145,7 +147,7 @@ def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:
     if materials[0].leaks:
         metrics["warning"] = f"the folds leak: {materials[0].leaks.sentence}"
     write_json(run.folder / "metrics.json", metrics)
-    _draw(run.folder / "figures", metrics, labels, probabilities)
+    _draw(run.folder / "figures", metrics, labels, probabilities, calibrated)
     reporter.say(f"pooled {len(rows)} slices of {len(by_fold)} folds")
 
 
@@ -161,7 +163,10 @@ def _pooled_rows(run: Run, materials: Sequence[Material]) -> list[dict[str, str]
 
 def spread(by_fold: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation (of a sample) over folds, of each headline figure by slice and by patient."""
-    columns: dict[str, list[float]] = {name: [fold[name] for fold in by_fold] for name in (*HEADLINES, "nll", "ece")}
+    columns: dict[str, list[float]] = {
+        name: [fold[name] for fold in by_fold]
+        for name in (*HEADLINES, "nll", "ece", "nll_calibrated", "ece_calibrated")
+    }
     if all(fold["by_group"] for fold in by_fold):
         columns |= {f"by_group_{name}": [fold["by_group"][name] for fold in by_fold] for name in HEADLINES}
     return {
@@ -170,7 +175,12 @@ def spread(by_fold: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _draw(
-    folder: Path, metrics: Mapping[str, Any], labels: NDArray[np.int64], probabilities: NDArray[np.float64]
+    folder: Path,
+    metrics: Mapping[str, Any],
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    calibrated: NDArray[np.float64],
 ) -> None:
     figures.confusion_matrices(folder / "confusion_matrix.png", metrics)
-    figures.reliability_diagram(folder / "reliability.png", labels, probabilities, "test")
+    figures.reliability_diagram(folder / "reliability.png", labels, probabilities, calibrated, "test")
+    figures.risk_coverage_curve(folder / "risk_coverage.png", labels, calibrated, "test")

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from braintumor_kit.data.dataset import BadImage
+from braintumor_kit.evaluation.certainty import Certainty
+from braintumor_kit.evaluation.outliers import Features
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.workflows.pictures import FilePictures, Pictures, read_batch
@@ -19,36 +24,73 @@ class Prediction:
     Attributes:
         path: as the user would name it.
         probabilities: of each class, in the order of the classes.
+        calibrated: the same after calibration; None where the model has none.
+        ood_score: how unlike the training it is; None where nobody can tell.
+        out_of_distribution: whether that is more than the threshold.
+        abstain: whether the answer is better not given.
     """
 
     path: str
     probabilities: tuple[float, ...]
+    calibrated: tuple[float, ...] | None = None
+    ood_score: float | None = None
+    out_of_distribution: bool | None = None
+    abstain: bool | None = None
 
 
 def predict(trained: Trained, paths: Sequence[Path], precision: str = "float32") -> Iterator[Prediction | BadImage]:
     """Predictions in the order of the pictures; a `BadImage` in the place of one that cannot be read."""
-    predictor = Predictor(trained.model, PRECISIONS[resolve_precision(precision)])
+    detecting = trained.certainty is not None and trained.certainty.detector is not None
+    predictor = Predictor(trained.model, PRECISIONS[resolve_precision(precision)], watch=detecting)
     pictures = FilePictures(paths, trained.pixels)
     for start in range(0, len(paths), predictor.batch_size):
-        yield from _predict_batch(predictor, pictures, range(start, min(start + predictor.batch_size, len(paths))))
+        places = range(start, min(start + predictor.batch_size, len(paths)))
+        yield from _predict_batch(predictor, trained.certainty, pictures, places)
 
 
 def as_json(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
-    """One element of `predict --json`. Certainty beyond the probabilities is not known yet, so it is null."""
+    """One element of `predict --json`; what nobody can tell of a model is null."""
     probabilities = dict(zip(classes, prediction.probabilities, strict=True))
+    calibrated = prediction.calibrated and dict(zip(classes, prediction.calibrated, strict=True))
     return {
         "path": prediction.path,
         "predicted": max(probabilities, key=probabilities.__getitem__),
         "probabilities": probabilities,
-        "out_of_distribution": None,
-        "ood_score": None,
-        "abstain": None,
+        "calibrated": calibrated,
+        "out_of_distribution": prediction.out_of_distribution,
+        "ood_score": prediction.ood_score,
+        "abstain": prediction.abstain,
     }
 
 
-def _predict_batch(predictor: Predictor, pictures: Pictures, places: Sequence[int]) -> list[Prediction | BadImage]:
+def _predict_batch(
+    predictor: Predictor, certainty: Certainty | None, pictures: Pictures, places: Sequence[int]
+) -> list[Prediction | BadImage]:
     good, pixels, bad = read_batch(pictures, places)
-    rows = predictor(pixels).tolist() if good else []
-    said = {place: Prediction(pictures.items[place].id, tuple(row)) for place, row in zip(good, rows, strict=True)}
+    paths = [pictures.items[place].id for place in good]
+    answers = _answers(paths, *predictor.observed(pixels), certainty) if good else []
+    said = dict(zip(good, answers, strict=True))
     unread = iter(bad)
     return [said[place] if place in said else next(unread) for place in places]
+
+
+def _answers(
+    paths: Sequence[str], rows: NDArray[np.float32], features: Features, certainty: Certainty | None
+) -> list[Prediction]:
+    if certainty is None:
+        return [Prediction(path, tuple(row)) for path, row in zip(paths, rows.tolist(), strict=True)]
+    calibrated = certainty.calibrated(rows.astype(np.float64))
+    scores = certainty.detector.scores(features) if certainty.detector and features else None
+    unlike = np.zeros(len(rows), dtype=bool) if scores is None else scores > certainty.threshold
+    abstained = certainty.abstains(calibrated, unlike)
+    return [
+        Prediction(
+            path,
+            tuple(rows[at].tolist()),
+            tuple(calibrated[at].tolist()),
+            None if scores is None else float(scores[at]),
+            None if scores is None else bool(unlike[at]),
+            bool(abstained[at]),
+        )
+        for at, path in enumerate(paths)
+    ]

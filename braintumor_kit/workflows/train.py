@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from braintumor_kit.contracts import SPLITS, BtkitError, InputError
 from braintumor_kit.data.dataset import Dataset
 from braintumor_kit.data.split import split_digest
+from braintumor_kit.evaluation.certainty import save_certainty
 from braintumor_kit.evaluation.metrics import evaluate
 from braintumor_kit.files import whole, write_csv, write_json
 from braintumor_kit.model.build import Classifier, build_classifier
-from braintumor_kit.model.infer import Predictor
 from braintumor_kit.model.precision import PRECISIONS, describe_device, keras_device, resolve_precision
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import ChosenPlugin, Recipe
@@ -28,6 +28,7 @@ from braintumor_kit.training.callbacks import Epoch
 from braintumor_kit.training.fit import Fitted, Task, Watch, fit
 from braintumor_kit.training.store import store_of
 from braintumor_kit.workflows.explain_tables import explain_at_end
+from braintumor_kit.workflows.judge import judge
 from braintumor_kit.workflows.material import Material
 
 
@@ -196,36 +197,41 @@ def _evaluate(
     recipe: Recipe, material: Material, classifier: Classifier, fitted: Fitted, run: Run, reporter: Reporter
 ) -> NDArray[np.float32]:
     """Writes figures, metrics and predictions; gives the probabilities of every sample."""
-    with reporter.bar("evaluating in float32") as progress:
-        probabilities = Predictor(classifier.model).over(material.slices, progress)
-    metrics = split_metrics(material, probabilities)
-    write_predictions(run, material, probabilities)
+    probabilities, certainty, flagged = judge(recipe, material, classifier, reporter)
+    save_certainty(certainty, run.folder)
+    calibrated = certainty.calibrated(probabilities.astype(np.float64))
+    metrics = {**split_metrics(material, probabilities, calibrated), "certainty": flagged}
+    write_predictions(run, material, probabilities, calibrated)
     write_json(run.folder / "metrics.json", metrics)
-    _draw(run.folder / "figures", material, probabilities, fitted, metrics, recipe.tables.seed)
+    _draw(run.folder / "figures", material, probabilities, calibrated, fitted, metrics, recipe.tables.seed)
     return probabilities
 
 
-def split_metrics(material: Material, probabilities: NDArray[np.float32]) -> dict[str, Any]:
+def split_metrics(
+    material: Material, probabilities: NDArray[np.float32], calibrated: NDArray[np.float64]
+) -> dict[str, Any]:
     """The content of `metrics.json`; a split that the protocol lacks is None."""
     labels, samples = material.dataset.labels, material.dataset.samples
     metrics: dict[str, Any] = {}
     for part in SPLITS:
         places = material.places(part)
         groups = [samples[place].group for place in places]
-        figures = evaluate(labels[places], probabilities[places].astype(np.float64), groups, material.dataset.classes)
-        metrics[part] = figures
+        plain, classes = probabilities[places].astype(np.float64), material.dataset.classes
+        metrics[part] = evaluate(labels[places], plain, groups, classes, calibrated[places])
     warnings = {"warning": f"the split leaks: {material.leaks.sentence}"} if material.leaks else {}
     return {**metrics, "selected_on": "validation", "reported_on": "test" if metrics["test"] else None, **warnings}
 
 
-def write_predictions(run: Run, material: Material, probabilities: NDArray[np.float32]) -> None:
+def write_predictions(
+    run: Run, material: Material, probabilities: NDArray[np.float32], calibrated: NDArray[np.float64]
+) -> None:
     """Writes `predictions.csv`, one row a sample."""
     classes: Sequence[str] = material.dataset.classes
-    header = ("id", "split", "group", "label", "predicted", *(f"p_{name}" for name in classes))
-    rows = zip(material.dataset.samples, material.split, probabilities, strict=True)
+    columns = (f"{kind}_{name}" for kind in "pc" for name in classes)
+    rows = zip(material.dataset.samples, material.split, probabilities, calibrated, strict=True)
     write_csv(
         run.folder / "predictions.csv",
-        header,
+        ("id", "split", "group", "label", "predicted", *columns),
         (
             (
                 sample.id,
@@ -233,9 +239,9 @@ def write_predictions(run: Run, material: Material, probabilities: NDArray[np.fl
                 sample.group,
                 sample.label,
                 classes[int(row.argmax())],
-                *(f"{p:.9g}" for p in row),
+                *(f"{p:.9g}" for p in (*row, *sure)),
             )
-            for sample, part, row in rows
+            for sample, part, row, sure in rows
         ),
     )
 
@@ -244,6 +250,7 @@ def _draw(
     folder: Path,
     material: Material,
     probabilities: NDArray[np.float32],
+    calibrated: NDArray[np.float64],
     fitted: Fitted,
     metrics: dict[str, Any],
     seed: int,
@@ -253,7 +260,9 @@ def _draw(
     labels = material.dataset.labels[places]
     figures.learning_curves(folder / "learning_curves.png", [asdict(row) for row in fitted.history], fitted.best_epoch)
     figures.confusion_matrices(folder / "confusion_matrix.png", metrics)
-    figures.reliability_diagram(folder / "reliability.png", labels, probabilities[places].astype(np.float64), part)
+    plain = probabilities[places].astype(np.float64)
+    figures.reliability_diagram(folder / "reliability.png", labels, plain, calibrated[places], part)
+    figures.risk_coverage_curve(folder / "risk_coverage.png", labels, calibrated[places], part)
     figures.sample_sheet(folder / "sample_sheet.png", _samples_of_each_class(material, seed), material.dataset.classes)
 
 

@@ -9,6 +9,7 @@ import keras
 from pydantic import ValidationError
 
 from braintumor_kit.contracts import InputError
+from braintumor_kit.evaluation.certainty import Certainty, load_certainty
 from braintumor_kit.model.load import is_channels_first, load_model
 from braintumor_kit.recipe.tables import PixelsTable
 from braintumor_kit.runs import Run, find_run
@@ -24,6 +25,7 @@ class Trained:
         pixels: how pictures are prepared for it.
         explain_layer: the layer that explainers look at, by the backbone's word; None where nobody said.
         digest: SHA-256 of the model's file.
+        certainty: how sure its answers are; None where nobody settled it.
     """
 
     model: keras.Model
@@ -31,6 +33,7 @@ class Trained:
     pixels: PixelsTable
     explain_layer: str | None = None
     digest: str = ""
+    certainty: Certainty | None = None
 
 
 def trained_of_argument(argument: str | None, runs: Path, any_end: bool = False) -> Trained:
@@ -82,7 +85,8 @@ def _with_words_of(run: Run, model: keras.Model, path: Path) -> Trained:
     pixels = _pixels(run.resolved.get("pixels"), run.folder / "resolved.json")
     layer = run.record.get("explain_layer")
     names = tuple(str(name) for name in classes)
-    return Trained(model, names, pixels, layer if isinstance(layer, str) else None, file_digest(path))
+    certainty = load_certainty(run.folder)
+    return Trained(model, names, pixels, layer if isinstance(layer, str) else None, file_digest(path), certainty)
 
 
 def file_digest(path: Path) -> str:

@@ -1,0 +1,120 @@
+"""How sure a model's answers are: calibrated probabilities, pictures unlike its training, answers better not given."""
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from braintumor_kit.errors import InputError
+from braintumor_kit.evaluation.calibration import fit_temperature, scaled
+from braintumor_kit.evaluation.outliers import Features, OutlierDetector
+from braintumor_kit.files import read_json, whole, write_json
+
+VALUES, ARRAYS = "certainty.json", "certainty.npz"
+_LARGEST = 200_000_000
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """What validation slices taught of a model's certainty.
+
+    Attributes:
+        temperature: that calibrates its probabilities.
+        abstain_below: calibrated probability of the answer below which it is better not given.
+        detector: of pictures unlike its training; None where the model has no layers to look at.
+        threshold: score from which a picture is flagged.
+        rates: what shares of validation slices are flagged and abstained from by construction.
+        slices: of validation.
+    """
+
+    temperature: float
+    abstain_below: float
+    detector: OutlierDetector | None
+    threshold: float
+    rates: Mapping[str, float]
+    slices: int
+
+    def calibrated(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated probabilities (N, K)."""
+        return scaled(probabilities, self.temperature)
+
+    def abstains(self, calibrated: NDArray[np.float64], outliers: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which answers are better not given: of unlike pictures, and where no class is likely enough; (N,)."""
+        return np.asarray(outliers | (calibrated.max(axis=1) < self.abstain_below))
+
+
+def fit_certainty(
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    features: tuple[Features, Features] | None,
+    false_alarms: float,
+    abstain: float,
+) -> Certainty:
+    """Learns a model's certainty from validation slices.
+
+    Args:
+        labels, probabilities: of validation, (N,) and (N, K).
+        features: of training slices and of validation slices.
+        false_alarms: share of validation slices that may be flagged as unlike the training.
+        abstain: share of validation slices that are too unsure to be answered.
+    """
+    temperature = fit_temperature(labels, probabilities)
+    sure = scaled(probabilities, temperature).max(axis=1)
+    detector, threshold = None, float("inf")
+    if features is not None:
+        detector = OutlierDetector.fitted(*features)
+        threshold = float(np.quantile(detector.scores(features[1]), 1 - false_alarms))
+    rates = {"false_alarms": false_alarms, "abstain": abstain}
+    return Certainty(temperature, float(np.quantile(sure, abstain)), detector, threshold, rates, len(labels))
+
+
+def save_certainty(certainty: Certainty, folder: Path) -> None:
+    """Writes `certainty.json` and, where pictures can be told apart, `certainty.npz`.
+
+    Raises:
+        WorkError: where they cannot be written.
+    """
+    values: dict[str, Any] = {
+        "temperature": certainty.temperature,
+        "abstain_below": certainty.abstain_below,
+        "ood_threshold": certainty.threshold if certainty.detector else None,
+        **certainty.rates,
+        "fitted_on": "validation",
+        "n": certainty.slices,
+    }
+    if certainty.detector is not None:
+        with whole(folder / ARRAYS) as beside, beside.open("wb") as file:
+            arrays: dict[str, Any] = certainty.detector.arrays()
+            np.savez(file, **{name: value.astype(np.float32) for name, value in arrays.items()})
+    write_json(folder / VALUES, values)
+
+
+def load_certainty(folder: Path) -> Certainty | None:
+    """What a run kept of its model's certainty; None where it kept nothing.
+
+    Raises:
+        InputError: where the files are damaged.
+    """
+    if not (folder / VALUES).is_file():
+        return None
+    values = read_json(folder / VALUES)
+    try:
+        detector = _detector(folder / ARRAYS) if values["ood_threshold"] is not None else None
+        threshold = float("inf") if detector is None else float(values["ood_threshold"])
+        rates = {name: float(values[name]) for name in ("false_alarms", "abstain")}
+        temperature, below = float(values["temperature"]), float(values["abstain_below"])
+        return Certainty(temperature, below, detector, threshold, rates, int(values["n"]))
+    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{folder / VALUES} or {ARRAYS} beside it is damaged: {error}.") from error
+
+
+def _detector(path: Path) -> OutlierDetector:
+    with zipfile.ZipFile(path) as archive:
+        if sum(item.file_size for item in archive.infolist()) > _LARGEST:
+            raise ValueError("it is too large")
+    with np.load(path, allow_pickle=False) as content:
+        return OutlierDetector.of_arrays({name: content[name].astype(np.float64) for name in content.files})

@@ -1,0 +1,104 @@
+"""How far a picture lies from what a network was trained on, by what its layers make of it.
+
+Each layer's features are standardised and their 32 principal directions found on training slices. A picture is far
+by its Mahalanobis distance within these directions (at several layers: Lee et al. 2018, arXiv 1807.03888) and by what
+lies outside of them (Ndiour et al. 2020, "Out-of-distribution detection with subspace techniques and probabilistic
+modeling of features"). Early layers tell photographs, noise and inverted scans best: the score is the mean over all.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+DIRECTIONS = 32
+FLOOR = 1e-3
+"""Of a feature's deviation, as a share of the layer's: features that hardly vary must not outweigh all others."""
+
+Features = Sequence[NDArray[np.float32]]
+"""Of N pictures, (N, D) a layer."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What training slices look like to one layer.
+
+    Attributes:
+        mean, scale: of its features, (D,).
+        directions: principal directions over their deviations, (K, D).
+        spread: of the directions, (K,).
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    directions: NDArray[np.float64]
+    spread: NDArray[np.float64]
+
+    @classmethod
+    def fitted(cls, features: NDArray[np.float32]) -> "Layer":
+        mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+        scale = deviation + FLOOR * (float(features.std()) + 1e-12)
+        kept = max(1, min(DIRECTIONS, len(features), features.shape[1] // 2))  # something must lie outside of them
+        found = PCA(kept, svd_solver="randomized", random_state=0).fit((features - mean) / scale)
+        spread = np.sqrt(found.explained_variance_)
+        return cls(mean, scale, found.components_.astype(np.float64), np.maximum(spread, 1e-6))
+
+    def distances(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Logarithms of the mean squared distance within the directions and of that outside of them, (N, 2)."""
+        standard = (features - self.mean) / self.scale
+        within = standard @ self.directions.T
+        outside = standard - within @ self.directions
+        squares = [((within / self.spread) ** 2).mean(axis=1), (outside**2).mean(axis=1)]
+        return np.log(np.maximum(np.column_stack(squares), 1e-12))
+
+
+@dataclass(frozen=True)
+class OutlierDetector:
+    """Scores pictures: 0 is usual, 1 as far as one slice in twenty of those it was adjusted to.
+
+    Attributes:
+        layers: in the order of the features.
+        middle, reach: of each distance on the slices that it was adjusted to: median, and from there to the 95th
+            percentile, (2 x layers,).
+    """
+
+    layers: tuple[Layer, ...]
+    middle: NDArray[np.float64]
+    reach: NDArray[np.float64]
+
+    @classmethod
+    def fitted(cls, training: Features, validation: Features) -> "OutlierDetector":
+        """Fitted to training slices, and adjusted to others that the network was not trained on."""
+        layers = tuple(Layer.fitted(features) for features in training)
+        distances = _distances(layers, validation)
+        middle, high = np.percentile(distances, [50, 95], axis=0)
+        return cls(layers, middle, np.maximum(high - middle, 1e-6))
+
+    def scores(self, features: Features) -> NDArray[np.float64]:
+        """Of N pictures, (N,)."""
+        return np.asarray(((_distances(self.layers, features) - self.middle) / self.reach).mean(axis=1))
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """All of it as named arrays."""
+        named = {"middle": self.middle, "reach": self.reach}
+        for number, layer in enumerate(self.layers):
+            for name in Layer.__dataclass_fields__:
+                named[f"{number}.{name}"] = getattr(layer, name)
+        return named
+
+    @classmethod
+    def of_arrays(cls, named: Mapping[str, NDArray[np.float64]]) -> "OutlierDetector":
+        """From what `arrays` gave.
+
+        Raises:
+            KeyError: where an array is missing.
+        """
+        count = len(named["middle"]) // 2
+        layers = (Layer(*(named[f"{number}.{name}"] for name in Layer.__dataclass_fields__)) for number in range(count))
+        return cls(tuple(layers), named["middle"], named["reach"])
+
+
+def _distances(layers: Sequence[Layer], features: Features) -> NDArray[np.float64]:
+    return np.hstack([layer.distances(values) for layer, values in zip(layers, features, strict=True)])

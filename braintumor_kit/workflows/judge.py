@@ -1,0 +1,74 @@
+"""What a trained classifier says of every slice, and how sure one may be of it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from braintumor_kit.contracts import SPLITS
+from braintumor_kit.evaluation.certainty import Certainty, fit_certainty
+from braintumor_kit.model.build import Classifier
+from braintumor_kit.model.infer import Predictor
+from braintumor_kit.progress import Reporter
+from braintumor_kit.recipe.load import Recipe
+from braintumor_kit.workflows.material import Material
+
+OBSERVED = 2000
+"""Slices of each split whose features are kept: enough for 32 directions a layer, and the memory stays bounded."""
+
+Judgement = tuple[NDArray[np.float32], Certainty, dict[str, Any]]
+"""Probabilities of every slice, the certainty of the model, and what it flags of the splits."""
+
+
+def judge(recipe: Recipe, material: Material, classifier: Classifier, reporter: Reporter) -> Judgement:
+    """Probabilities in float32, calibrated on validation, and a detector of pictures unlike the training slices."""
+    predictor = Predictor(classifier.model, watch=True)
+    chosen = {part: _some(material.places(part), recipe.tables.seed) for part in SPLITS}
+    order = np.concatenate(list(chosen.values()))
+    with reporter.bar("evaluating in float32") as progress:
+        probabilities, features = predictor.observed_over(material.slices, order, progress)
+    ends = np.cumsum([len(places) for places in chosen.values()])
+    parts = dict(zip(SPLITS, zip(*(np.split(layer, ends[:-1]) for layer in features), strict=True), strict=False))
+    validation = material.places("validation")
+    certainty = fit_certainty(
+        material.dataset.labels[validation],
+        probabilities[validation].astype(np.float64),
+        (parts["train"], parts["validation"]) if parts else None,
+        recipe.tables.certainty.false_alarms,
+        recipe.tables.certainty.abstain,
+    )
+    return probabilities, certainty, _flagged(certainty, material, probabilities, chosen, parts)
+
+
+def _some(places: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    return np.sort(np.random.default_rng(seed).permutation(places)[:OBSERVED])
+
+
+def _flagged(
+    certainty: Certainty,
+    material: Material,
+    probabilities: NDArray[np.float32],
+    chosen: dict[str, NDArray[np.int64]],
+    parts: dict[str, Any],
+) -> dict[str, Any]:
+    """Of validation and test: the share flagged as unlike the training, the share abstained from, and the accuracy
+    on the rest."""
+    found: dict[str, Any] = {"temperature": certainty.temperature}
+    for part in ("validation", "test"):
+        places = chosen[part]
+        if not len(places):
+            found[part] = None
+            continue
+        outliers = np.zeros(len(places), dtype=bool)
+        if certainty.detector is not None:
+            outliers = certainty.detector.scores(parts[part]) > certainty.threshold
+        plain = probabilities[places].astype(np.float64)
+        abstained = certainty.abstains(certainty.calibrated(plain), outliers)
+        right = plain.argmax(axis=1) == material.dataset.labels[places]
+        found[part] = {
+            "n": len(places),
+            "out_of_distribution": float(outliers.mean()) if certainty.detector else None,
+            "abstained": float(abstained.mean()),
+            "accuracy_where_answered": float(right[~abstained].mean()) if not abstained.all() else None,
+        }
+    return found
