@@ -5,12 +5,17 @@ import json
 import os
 import re
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from braintumor_kit.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @contextmanager
@@ -77,6 +82,36 @@ def read_csv(path: Path) -> list[Mapping[str, str]]:
     """Rows of a table as mappings from its header."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def read_arrays(path: Path, largest: int, what: str, otherwise: str) -> dict[str, "NDArray[Any]"]:
+    """The arrays of a `.npz` file; nothing in it is ever run.
+
+    Args:
+        largest: bytes that they may have together.
+        what: the file is, such as "the index".
+        otherwise: what to say of a file that is none, after its name, such as "no index".
+
+    Raises:
+        InputError: where the file cannot be read, is none, or is too large.
+    """
+    import numpy as np
+
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(item.file_size for item in archive.infolist()) > largest:
+                raise InputError(f"{path} is too large to be read.")
+            for name in archive.namelist():
+                with archive.open(name) as file:
+                    arrays[name.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {reason_of(error)}.") from error
+    # What damaged archives and headers make zipfile, zlib and NumPy raise is not one kind of error.
+    except (ValueError, LookupError, EOFError, RuntimeError, MemoryError, TypeError, SyntaxError, OverflowError,
+            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        raise InputError(f"{path} is {otherwise}.") from error
+    return arrays
 
 
 def reason_of(error: OSError) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from braintumor_kit.errors import InputError, WorkError
-from braintumor_kit.files import read_json, write_json, write_text
+from braintumor_kit.files import read_csv, read_json, write_json, write_text
 
 FORMAT = 1
 """Rises when the layout of the run folder changes."""
@@ -48,6 +48,18 @@ class Run:
     def resolved(self) -> Mapping[str, Any]:
         """Every value of the recipe in force, the content of `resolved.json`."""
         return read_json(self.folder / "resolved.json")
+
+
+def table_of(run: Run, name: str) -> list[Mapping[str, str]]:
+    """Rows of a table that a run left, such as `split.csv`.
+
+    Raises:
+        InputError: where it has none.
+    """
+    try:
+        return read_csv(run.folder / name)
+    except OSError as error:
+        raise InputError(f"run '{run.folder}' has no {name}: it has not finished.") from error
 
 
 def check_name(runs: Path, name: str | None) -> None:

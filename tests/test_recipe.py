@@ -64,7 +64,8 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
          "eigencam, gradcam, gradcampp, guided_gradcam, hirescam, integrated_gradients, layercam, occlusion, rise, "
          "scorecam, smoothgrad."),
         ("[[explain]]\nmethod = 'rise'\nmask = 3", "[explain.0] mask: unknown key; did you mean 'masks'?"),
-        ("[split]\nmethod = 'grouped'\nfolds = 3", "[split] folds: goes with method = \"kfold\", not with \"grouped\"."),
+        ("[split]\nmethod = 'grouped'\nfolds = 3",
+         "[split] folds: goes with method = \"kfold\", not with \"grouped\"."),
         ("[split]\nmethod = 'stratified'\nkeep_together = 'nothing'",
          "[split] keep_together: goes with method = \"kfold\", not with \"stratified\"."),
         ("[split]\nmethod = 'kfold'\nfolds = 1", "[split] folds: should be greater than or equal to 2, not 1."),

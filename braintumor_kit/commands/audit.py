@@ -87,6 +87,7 @@ def audit(
 def _subject(
     recipe: str | None, source: str | None, overrides: tuple[str, ...], known: "Registry"
 ) -> tuple["Run | None", "DataRecipe"]:
+    from braintumor_kit.errors import InputError
     from braintumor_kit.recipe.load import load_recipe_data, load_source_data, recipe_of
     from braintumor_kit.recipe.shipped import find_recipe
     from braintumor_kit.runs import find_run, is_run
@@ -97,6 +98,8 @@ def _subject(
         if overrides:
             raise click.UsageError("--set goes with a recipe or --source; a run is audited as it was made.")
         run = find_run(recipe, Path())
+        if isinstance(run.record.get("folds"), int):
+            raise InputError(f"'{recipe}' is a cross-validation: audit one of its folds, such as {recipe}/fold-1.")
         return run, recipe_of(run.resolved, run.folder / "resolved.json", known)
     return None, load_recipe_data(find_recipe(str(recipe)), overrides, known)
 

@@ -20,6 +20,10 @@ from braintumor_kit.errors import BtkitError, WorkError, is_out_of_memory
 COMMANDS = {
     "audit": ("braintumor_kit.commands.audit:audit", "What is wrong with a data set and its split."),
     "run": ("braintumor_kit.commands.run:run", "Train and evaluate as a recipe says; leaves a run folder."),
+    "evaluate": (
+        "braintumor_kit.commands.evaluate:evaluate",
+        "How good a model is: on its own test split, on another source, beside another run, under corruption.",
+    ),
     "predict": (
         "braintumor_kit.commands.predict:predict",
         "Class probabilities for images or folders of them.",

@@ -9,6 +9,7 @@ from typing import Any
 from braintumor_kit.contracts import InputError, Sample
 from braintumor_kit.data.cache import Slices
 from braintumor_kit.data.dataset import Dataset
+from braintumor_kit.data.joining import joined
 from braintumor_kit.data.split import Split
 
 
@@ -30,13 +31,21 @@ class Leaks:
     @property
     def sentence(self) -> str:
         """What leaks, in words."""
+        pictures, patients = len(self.identical), len(self.patients)
         said = []
-        if self.identical:
+        if pictures:
             first = " = ".join(self.identical[0][:2])
-            said.append(f"{len(self.identical)} pictures stand identically in several splits (such as {first})")
-        if self.patients:
-            said.append(f"{len(self.patients)} patients have slices in several splits (such as {self.patients[0]})")
+            stands = "picture stands" if pictures == 1 else "pictures stand"
+            said.append(f"{pictures} {stands} identically in several splits (such as {first})")
+        if patients:
+            has = "patient has" if patients == 1 else "patients have"
+            said.append(f"{patients} {has} slices in several splits (such as {self.patients[0]})")
         return " and ".join(said)
+
+    def __or__(self, other: "Leaks") -> "Leaks":
+        """What leaks in either split."""
+        identical = sorted({*self.identical, *other.identical})
+        return Leaks(tuple(identical), tuple(sorted({*self.patients, *other.patients})))
 
     def as_json(self) -> dict[str, Any]:
         return {"identical_sets": len(self.identical), "patients": len(self.patients), "warning": self.sentence}
@@ -44,8 +53,8 @@ class Leaks:
 
 def find_leaks(dataset: Dataset, slices: Slices, split: Split) -> Leaks:
     """Identical pictures, by the file's content or by what the network sees, and known patients across splits."""
-    seen = _digests(slices)
-    twins = {members for keys in (dataset.fingerprints, seen) for members in _across(keys, range(len(split)), split)}
+    sets = joined(dataset.fingerprints, _digests(slices))
+    twins = _across(sets, range(len(split)), split)
     names = [tuple(dataset.samples[place].id for place in members) for members in sorted(twins)]
     return Leaks(tuple(names), _patients(dataset.samples, split))
 

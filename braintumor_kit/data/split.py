@@ -2,11 +2,12 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
 from braintumor_kit.contracts import InputError, Sample
+from braintumor_kit.data.joining import joined
 from braintumor_kit.recipe.tables import SplitTable
 
 Split = tuple[str, ...]
@@ -16,11 +17,17 @@ _NOUNS = {"patients": "patients", "copies": "unrelated pictures", "nothing": "sl
 
 
 def make_split(
-    samples: Sequence[Sample], settings: SplitTable, seed: int, copies: Sequence[int] | None = None
+    samples: Sequence[Sample],
+    settings: SplitTable,
+    seed: int,
+    copies: Sequence[int] | None = None,
+    contents: Sequence[Hashable] | None = None,
 ) -> Split:
     """Says for each sample whether it trains, validates or tests.
 
     Args:
+        contents: for `method = "source"`, equal for identical pictures: a validation part taken from the source's
+            training part divides none of them.
         copies: for `method = "deduplicated"`, the number of the set of copies and patients that each belongs to.
 
     Raises:
@@ -29,7 +36,7 @@ def make_split(
     """
     seed = seed if settings.seed is None else settings.seed
     if settings.method == "source":
-        split = _as_source(samples, settings, seed)
+        split = _as_source(samples, settings, seed, contents)
     else:
         shares = {"test": settings.test or 0.0, "validation": settings.validation}
         split = _divide(samples, shares, seed, _units(samples, settings, copies), _NOUNS[settings.together])
@@ -89,7 +96,9 @@ def split_digest(samples: Sequence[Sample], split: Split) -> str:
     return hashlib.sha256("\n".join(rows).encode(errors="surrogateescape")).hexdigest()
 
 
-def _as_source(samples: Sequence[Sample], settings: SplitTable, seed: int) -> Split:
+def _as_source(
+    samples: Sequence[Sample], settings: SplitTable, seed: int, contents: Sequence[Hashable] | None
+) -> Split:
     undivided = next((sample for sample in samples if sample.split is None), None)
     if undivided is not None:
         raise InputError(
@@ -104,7 +113,10 @@ def _as_source(samples: Sequence[Sample], settings: SplitTable, seed: int) -> Sp
     if "validation" not in split:
         places = [index for index, part in enumerate(split) if part == "train"]
         inside = [samples[place] for place in places]
-        inner = _divide(inside, {"validation": settings.validation}, seed, _units(inside, settings), "patients")
+        units = _units(inside, settings)
+        if contents is not None:
+            units = _joined(units, [contents[place] for place in places])
+        inner = _divide(inside, {"validation": settings.validation}, seed, units, "patients")
         for place, part in zip(places, inner, strict=True):
             split[place] = part
     return tuple(split)
@@ -152,6 +164,15 @@ def _units(
     if settings.together == "copies":  # the numbers follow from the order of the samples, the names must not
         return {f"copies of {min(samples[place].id for place in members)}": members for members in units.values()}
     return units
+
+
+def _joined(units: Mapping[str, list[int]], contents: Sequence[Hashable]) -> dict[str, list[int]]:
+    """Units that hold the same picture made one, under the first of their names."""
+    name_of = {place: name for name, members in units.items() for place in members}
+    sets: dict[int, list[int]] = defaultdict(list)
+    for place, number in enumerate(joined([name_of[place] for place in range(len(contents))], contents)):
+        sets[number].append(place)
+    return {min(name_of[place] for place in members): members for members in sets.values()}
 
 
 def _check_patients(samples: Sequence[Sample], settings: SplitTable) -> None:

@@ -1,6 +1,5 @@
 """How sure a model's answers are: calibrated probabilities, pictures unlike its training, answers better not given."""
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from braintumor_kit.errors import InputError
 from braintumor_kit.evaluation.calibration import fit_temperature, scaled
 from braintumor_kit.evaluation.outliers import Features, OutlierDetector
-from braintumor_kit.files import read_json, whole, write_json
+from braintumor_kit.files import read_arrays, read_json, whole, write_json
 
 VALUES, ARRAYS = "certainty.json", "certainty.npz"
 _LARGEST = 200_000_000
@@ -108,13 +107,10 @@ def load_certainty(folder: Path) -> Certainty | None:
         rates = {name: float(values[name]) for name in ("false_alarms", "abstain")}
         temperature, below = float(values["temperature"]), float(values["abstain_below"])
         return Certainty(temperature, below, detector, threshold, rates, int(values["n"]))
-    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / VALUES} or {ARRAYS} beside it is damaged: {error}.") from error
 
 
 def _detector(path: Path) -> OutlierDetector:
-    with zipfile.ZipFile(path) as archive:
-        if sum(item.file_size for item in archive.infolist()) > _LARGEST:
-            raise ValueError("it is too large")
-    with np.load(path, allow_pickle=False) as content:
-        return OutlierDetector.of_arrays({name: content[name].astype(np.float64) for name in content.files})
+    arrays = read_arrays(path, _LARGEST, "the file", "damaged")
+    return OutlierDetector.of_arrays({name: array.astype(np.float64) for name, array in arrays.items()})

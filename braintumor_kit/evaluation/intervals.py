@@ -45,6 +45,21 @@ def bootstrap(matrices: NDArray[np.float64], figures: dict[str, Figure], seed: i
     return {name: [float(value) for value in np.quantile(figure(resampled), TAILS)] for name, figure in figures.items()}
 
 
+def paired_bootstrap(
+    first: NDArray[np.float64], second: NDArray[np.float64], figures: dict[str, Figure], seed: int = 0
+) -> dict[str, list[float]]:
+    """`[low, high]` of the difference, first less second, of each figure, both over the same resampled units.
+
+    Args:
+        first, second: of either model, one confusion matrix a unit, (units, K, K), in the same order.
+    """
+    units, classes = len(first), first.shape[1]
+    both = np.stack([first, second], axis=1).reshape(units, -1)
+    resampled = _resampled(both, np.random.default_rng(seed)).reshape(-1, 2, classes, classes)
+    differences = {name: figure(resampled[:, 0]) - figure(resampled[:, 1]) for name, figure in figures.items()}
+    return {name: [float(bound) for bound in np.quantile(values, TAILS)] for name, values in differences.items()}
+
+
 def mean_intervals(values: NDArray[np.float64], units: Sequence[str], seed: int = 0) -> list[list[float] | None]:
     """`[low, high]` of the mean of each column of values (N, K) over resampled units.
 

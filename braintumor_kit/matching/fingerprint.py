@@ -8,7 +8,7 @@ mirrored picture has the same coefficients with every second sign changed and a 
 so the eight turns of a fingerprint cost no picture.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -53,6 +53,9 @@ CROPS = (
 )
 """What is cut off at the top, left, bottom and right, as fractions: cropped copies lie near one of these."""
 
+WIDENED = tuple(tuple(-side for side in crop) for crop in CROPS[1:])
+"""What is added there, the edge repeated: what copies were cropped from lies near one of these."""
+
 FLAT = 2.0
 """A thumbnail whose grey levels deviate by less has nothing to be recognised by."""
 
@@ -63,7 +66,7 @@ def fingerprints(thumbnails: NDArray[np.uint8], order: int, crop: tuple[float, .
     Args:
         thumbnails: (N, 64, 64), grey.
         order: how many frequencies are kept along each axis.
-        crop: what is cut off first.
+        crop: what is cut off first, or added where it is negative.
 
     Returns:
         (N, order, order), each of unit length; zero for thumbnails without contrast.
@@ -107,8 +110,10 @@ def turn_pictures(pictures: torch.Tensor, turn: int) -> torch.Tensor:
     return torch.flip(pictures.transpose(1, 2) if exchange else pictures, axes)
 
 
-def variants(thumbnails: NDArray[np.uint8], order: int) -> NDArray[np.float32]:
+def variants(
+    thumbnails: NDArray[np.uint8], order: int, crops: Sequence[tuple[float, ...]] = CROPS
+) -> NDArray[np.float32]:
     """Fingerprints of every crop in every turn, flat: (N, crops x turns, order x order); the turn of variant v is
     v % 8."""
-    pieces = [piece for crop in CROPS for piece in turned(fingerprints(thumbnails, order, crop))]
+    pieces = [piece for crop in crops for piece in turned(fingerprints(thumbnails, order, crop))]
     return np.stack([piece.reshape(len(thumbnails), -1) for piece in pieces], axis=1)

@@ -5,19 +5,19 @@ from which no picture can be had back. btkit carries one of figshare's 3,064 sli
 tumour slices of Nickparvar's set and its relatives come, mirrored or not.
 """
 
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from braintumor_kit.errors import InputError
-from braintumor_kit.files import reason_of, whole
-from braintumor_kit.matching.fingerprint import TURNS, fingerprints, variants
+from braintumor_kit.files import read_arrays, whole
+from braintumor_kit.matching.fingerprint import CROPS, TURNS, WIDENED, fingerprints, variants
 
 VERSION = 1
 """Rises when fingerprints change; indexes of other versions are refused."""
@@ -32,7 +32,6 @@ they have the same patient."""
 SHIPPED = Path(str(files("braintumor_kit.matching") / "figshare.npz"))
 
 _LARGEST = 64_000_000
-_FIELDS = {"version", "title", "fingerprints", "ids", "labels", "patients"}
 
 
 @dataclass(frozen=True)
@@ -106,16 +105,7 @@ def load_index(path: Path = SHIPPED) -> PatientIndex:
         InputError: where the file is none, or one of another version.
     """
     advice = "make one with `btkit data index`"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(item.file_size for item in archive.infolist()) > _LARGEST:
-                raise InputError(f"{path} is too large for an index of patients; {advice}.")
-        with np.load(path, allow_pickle=False) as content:
-            fields = {name: content[name] for name in _FIELDS & set(content.files)}
-    except OSError as error:
-        raise InputError(f"the index of patients {path} cannot be read: {reason_of(error)}.") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no index of patients; {advice}.") from error
+    fields = read_arrays(path, _LARGEST, "the index of patients", f"no index of patients; {advice}")
     version = fields.get("version")
     if version is None or version.shape != () or version.dtype.kind != "i":
         raise InputError(f"{path} is no index of patients; {advice}.")
@@ -123,39 +113,37 @@ def load_index(path: Path = SHIPPED) -> PatientIndex:
         raise InputError(
             f"{path} is an index of version {int(version)}, and this btkit reads version {VERSION}; {advice}."
         )
-    return _checked(fields, path, advice)
-
-
-def _checked(fields: dict[str, NDArray[np.generic]], path: Path, advice: str) -> PatientIndex:
-    columns = [fields.get(name) for name in ("ids", "labels", "patients")]
     prints, title = fields.get("fingerprints"), fields.get("title")
-    whole_table = (
-        prints is not None
-        and title is not None
-        and prints.dtype == np.int8
-        and prints.ndim == 2
-        and prints.shape[1] == ORDER * ORDER
-        and len(prints) > 0
-        and all(column is not None and column.dtype.kind == "U" and column.shape == prints.shape[:1]
-                for column in columns)
-    )  # fmt: skip
-    if not whole_table:
+    columns = [fields.get(name) for name in ("ids", "labels", "patients")]
+    if prints is None or title is None or not _fits(prints, title, columns):
         raise InputError(f"{path} is a damaged index of patients; {advice}.")
     texts = (tuple(str(value) for value in column) for column in columns if column is not None)
-    return PatientIndex(str(title), np.asarray(prints, np.int8), *texts)
+    return PatientIndex(str(title), prints, *texts)
+
+
+def _fits(prints: NDArray[Any], title: NDArray[Any], columns: Sequence[NDArray[Any] | None]) -> bool:
+    """Whether the arrays of an index are of the right kinds and shapes."""
+    if prints.dtype != np.int8 or prints.shape[1:] != (ORDER * ORDER,) or len(prints) == 0:
+        return False
+    if title.dtype.kind != "U" or title.shape != ():
+        return False
+    return all(
+        column is not None and column.dtype.kind == "U" and column.shape == prints.shape[:1] for column in columns
+    )
 
 
 def match(
     index: PatientIndex, thumbnails: NDArray[np.uint8], progress: Callable[[int, int], None], block: int = 64
 ) -> Matches:
-    """Looks each thumbnail (N, 64, 64) up in an index, in every turn and slightly cropped too."""
+    """Looks each thumbnail (N, 64, 64) up in an index, in every turn, slightly cropped or with slightly more
+    around it."""
     base = torch.from_numpy(index.fingerprints.astype(np.float32))
     base = (base / base.norm(dim=1, keepdim=True).clamp(min=1)).T.contiguous()
     total = len(thumbnails)
     place, turn = np.zeros(total, np.int64), np.zeros(total, np.int64)
     likeness = np.zeros(total, np.float32)
     for start in range(0, total, block):
-        queries = torch.from_numpy(variants(thumbnails[start : start + block], ORDER))
+        queries = torch.from_numpy(variants(thumbnails[start : start + block], ORDER, (*CROPS, *WIDENED)))
         found, entry = (queries @ base).max(dim=2)
         best, variant = found.max(dim=1)
         part = slice(start, start + len(best))

@@ -15,6 +15,11 @@ from braintumor_kit.report.style import INK, QUIET, SEQUENTIAL, TEST, TRAIN, VAL
 FEW = 10
 """Bins of fewer slices say little; they are drawn hollow."""
 
+_CURVES = {
+    "accuracy": ("accuracy", TEST, "o"),
+    "ece": ("ECE", TRAIN, "s"),
+    "ece_calibrated": ("ECE, calibrated", VALIDATION, "^"),
+}
 ROLES = {"validation": "validation (selected the model)", "test": "test (reported only)", "train": "training"}
 
 
@@ -100,7 +105,9 @@ def reliability_diagram(
             left = np.arange(ECE_BINS) / ECE_BINS + 0.05 / ECE_BINS + number * width
             bars.bar(left, count, width=width, align="edge", color=colour)
         curve.set_ylabel("accuracy")
-        curve.set_title(f"Reliability, {ROLES[part]}\ndashed: perfect; hollow: fewer than {FEW} slices", fontsize=10)
+        curve.set_title(
+            f"Reliability, {ROLES.get(part, part)}\ndashed: perfect; hollow: fewer than {FEW} slices", fontsize=10
+        )
         curve.set_xlim(0, 1.02)
         curve.legend()
         bars.set_yscale("symlog")
@@ -115,12 +122,34 @@ def risk_coverage_curve(path: Path, labels: NDArray[np.int64], probabilities: ND
         axes = drawn.subplots()
         axes.step(coverage, risk, where="post", color=TEST)
         axes.axhline(risk[-1], color=QUIET, linestyle="--", linewidth=1)
-        axes.set_title(f"Risk and coverage, {ROLES[part]}\ndashed: when every slice is answered", fontsize=10)
+        axes.set_title(f"Risk and coverage, {ROLES.get(part, part)}\ndashed: when every slice is answered", fontsize=10)
         axes.set_xlabel("share of slices answered, the surest first")
         axes.set_ylabel("share of them wrong")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, max(0.02, 1.1 * float(risk.max())))
         axes.grid(True)
+
+
+def robustness_curves(path: Path, robustness: Mapping[str, Any]) -> None:
+    """Accuracy and calibration error over severity, a small chart a corruption, on one scale.
+
+    Args:
+        robustness: the content of `robustness.json`.
+    """
+    corruptions, clean = robustness["corruptions"], robustness["clean"]
+    with figure(path, 9, 4.6) as drawn:
+        grid = drawn.subplots(2, -(-len(corruptions) // 2), sharex=True, sharey=True).ravel()
+        for axes, (name, rows) in zip(grid, corruptions.items(), strict=False):
+            severities = [0, *(row["severity"] for row in rows)]
+            for key, (said, colour, marker) in _CURVES.items():
+                values = [clean[key], *(row[key] for row in rows)]
+                if None not in values:
+                    axes.plot(severities, values, color=colour, marker=marker, markersize=4, label=said)
+            axes.set_title(name.replace("_", " "), fontsize=10)
+            axes.set_ylim(0, 1.02)
+            axes.grid(True)
+        grid[0].legend(fontsize=8)
+        drawn.supxlabel("severity; 0: as it is", fontsize=10)
 
 
 def sample_sheet(path: Path, pictures: NDArray[np.uint8], classes: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """`btkit audit`: everything that is wrong with a data set and its split, found and written down."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,13 @@ from braintumor_kit.audit.probes import neighbour_across, shortcut_probes
 from braintumor_kit.audit.standing import standing
 from braintumor_kit.audit.strangers import strangers
 from braintumor_kit.audit.subject import Recovered, Subject
-from braintumor_kit.contracts import InputError
-from braintumor_kit.data.dataset import Dataset
-from braintumor_kit.files import read_csv, write_csv, write_json
+from braintumor_kit.data.dataset import Dataset, read_dataset
+from braintumor_kit.files import write_csv, write_json
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import DataRecipe
 from braintumor_kit.report.audit import write_audit_page
-from braintumor_kit.runs import Run
-from braintumor_kit.workflows.open_data import copies_among, open_dataset, recover, splits_of, surveyed
+from braintumor_kit.runs import Run, table_of
+from braintumor_kit.workflows.open_data import copies_among, recover, recovers, splits_of, surveyed
 
 PAIRS = 60
 """Pairs of copies that are shown."""
@@ -50,33 +49,28 @@ def audit(recipe: DataRecipe, run: Run | None, reporter: Reporter, as_it_comes: 
     Raises:
         InputError: where the data set cannot be listed or divided as declared.
     """
-    dataset = open_dataset(_as_it_is(recipe), reporter, "skip")
+    with reporter.bar("reading the data set") as progress:
+        dataset = read_dataset(recipe.source, "skip", progress)
     dataset, records = surveyed(dataset, recipe.tables.pixels, "skip", reporter)
-    dataset, recovered = _recovered(recipe, dataset, records, reporter)
+    known, recovered = _recovered(recipe, dataset, records, reporter)
     copies = copies_among(dataset, records, reporter)
-    split = _split_of_run(run, dataset) if run else _split(recipe, dataset, reporter, as_it_comes)
-    subject = Subject(dataset.samples, dataset.classes, split, records, copies, recovered)
+    divided = known if recovers(recipe) else dataset  # as a run would have it: with the patients that it knows
+    split = _split_of_run(run, divided) if run else _split(recipe, divided, reporter, as_it_comes)
+    subject = Subject(known.samples, known.classes, split, records, copies, recovered)
     collections = propose(subject)
     reporter.say("asking the shortcut probes")
-    return Audit(subject, _findings(subject, dataset, run, collections), collections)
-
-
-def _as_it_is(recipe: DataRecipe) -> DataRecipe:
-    """The recipe with recovery put off: an audit wants the matches themselves."""
-    source = recipe.tables.source.model_copy(update={"recover_patients": False})
-    return replace(recipe, tables=recipe.tables.model_copy(update={"source": source}))
+    return Audit(subject, _findings(subject, known, run, collections), collections)
 
 
 def _recovered(
     recipe: DataRecipe, dataset: Dataset, records: Any, reporter: Reporter
 ) -> tuple[Dataset, Recovered | None]:
     """Patients are looked for where the recipe asks for it, and where a source knows none."""
-    asked = recipe.tables.source.recover_patients or recipe.tables.source.patient_index is not None
-    if not asked and any(sample.group is not None for sample in dataset.samples):
+    if not recovers(recipe) and any(sample.group is not None for sample in dataset.samples):
         return dataset, None
     with_patients, recovered = recover(dataset, records, recipe.tables.source, reporter)
     found = (recovered.matches.place >= 0).any()
-    return (with_patients, recovered) if asked or found else (dataset, None)
+    return (with_patients, recovered) if recovers(recipe) or found else (dataset, None)
 
 
 def _split(recipe: DataRecipe, dataset: Dataset, reporter: Reporter, as_it_comes: bool) -> tuple[str | None, ...]:
@@ -90,15 +84,8 @@ def _split(recipe: DataRecipe, dataset: Dataset, reporter: Reporter, as_it_comes
 
 
 def _split_of_run(run: Run, dataset: Dataset) -> tuple[str | None, ...]:
-    part = {row["id"]: row["split"] for row in _table(run, "split.csv")}
+    part = {row["id"]: row["split"] for row in table_of(run, "split.csv")}
     return tuple(part.get(sample.id) for sample in dataset.samples)
-
-
-def _table(run: Run, name: str) -> list[Mapping[str, str]]:
-    try:
-        return read_csv(run.folder / name)
-    except OSError as error:
-        raise InputError(f"run '{run.folder}' has no {name}: it has not finished.") from error
 
 
 def _findings(subject: Subject, dataset: Dataset, run: Run | None, collections: Sequence[str]) -> dict[str, Any]:
@@ -123,7 +110,7 @@ def _findings(subject: Subject, dataset: Dataset, run: Run | None, collections: 
         "nearest_neighbour_across_split": neighbour_across(subject),
     }
     if run is not None:
-        predicted = {row["id"]: row["predicted"] for row in _table(run, "predictions.csv")}
+        predicted = {row["id"]: row["predicted"] for row in table_of(run, "predictions.csv")}
         findings["run"] = {"folder": run.folder.name, **(standing(subject, predicted) or {})}
     return findings
 

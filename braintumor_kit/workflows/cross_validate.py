@@ -1,5 +1,6 @@
 """A cross-validation: a run a fold, and the figures of all slices, each judged by the model that did not see it."""
 
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,9 +17,9 @@ from braintumor_kit.files import read_csv, read_json, write_csv, write_json
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, end_record, save_recipe, start_record
+from braintumor_kit.runs import Run, end_record, save_recipe, start_record, update_record
 from braintumor_kit.training.randomness import seed_everything
-from braintumor_kit.workflows.material import Material
+from braintumor_kit.workflows.material import Material, all_leaks
 from braintumor_kit.workflows.train import build, train_into
 
 
@@ -52,7 +53,7 @@ def begin(
         "samples": len(samples),
         "data_digest": materials[0].dataset.digest,
         "split_digests": _split_digests(materials),
-        "leaks": materials[0].leaks.as_json() if materials[0].leaks else None,
+        "leaks": leaks.as_json() if (leaks := all_leaks(materials)) else None,
         "reported_on": "test",
     }
     start_record(run, argv, recipe.tables.seed, started, extra)
@@ -88,6 +89,7 @@ def cross_validate(
     Raises:
         WorkError: where the work fails on the way; finished folds stay.
     """
+    update_record(run, status="running", ended=None, reason=None)
     try:
         for fold, material in zip(fold_runs(run), materials, strict=True):
             if _finished(fold):
@@ -98,7 +100,7 @@ def cross_validate(
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         _try_to_end(run, status, f"{type(error).__name__}: {error}")
-        reporter.say(f"finished folds are kept; go on with: btkit run --resume {run.folder}")
+        reporter.say(f"finished folds are kept; go on with: btkit run --resume {shlex.quote(str(run.folder))}")
         raise
     end_record(run, "finished")
 
@@ -144,8 +146,8 @@ def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:
         "selected_on": "validation",
         "reported_on": "test",
     }
-    if materials[0].leaks:
-        metrics["warning"] = f"the folds leak: {materials[0].leaks.sentence}"
+    if leaks := all_leaks(materials):
+        metrics["warning"] = f"the folds leak: {leaks.sentence}"
     write_json(run.folder / "metrics.json", metrics)
     _draw(run.folder / "figures", metrics, labels, probabilities, calibrated)
     reporter.say(f"pooled {len(rows)} slices of {len(by_fold)} folds")

@@ -1,6 +1,6 @@
 """What `btkit explain` explains: a split of a run, or picture files; and the whole way from there to the folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,12 @@ from typing import Any
 from braintumor_kit.contracts import InputError
 from braintumor_kit.data.cache import decoded_slices
 from braintumor_kit.data.dataset import BadImage
-from braintumor_kit.files import read_csv, write_json
+from braintumor_kit.files import write_json
 from braintumor_kit.model.precision import resolve_precision
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import recipe_of
 from braintumor_kit.registry import Registry
-from braintumor_kit.runs import Run
+from braintumor_kit.runs import Run, table_of
 from braintumor_kit.workflows.draw_explanations import draw_overlays, draw_summary
 from braintumor_kit.workflows.evaluate_explanations import Evaluation, evaluate_explanations
 from braintumor_kit.workflows.explain import Drawing, Request, explain_into, plan
@@ -79,7 +79,7 @@ def run_pictures(run: Run, trained: Trained, splits: Sequence[tuple[str | None, 
         InputError: where the data are not at hand any more, or the run has no such split.
     """
     recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
-    part = {row["id"]: row["split"] for row in _table(run, "split.csv")}
+    part = {row["id"]: row["split"] for row in table_of(run, "split.csv")}
     dataset = open_dataset(recipe, reporter, "skip")
     changed = dataset.digest != run.record.get("data_digest")
     if changed:
@@ -94,17 +94,10 @@ def run_pictures(run: Run, trained: Trained, splits: Sequence[tuple[str | None, 
     ]
 
 
-def _table(run: Run, name: str) -> list[Mapping[str, str]]:
-    try:
-        return read_csv(run.folder / name)
-    except OSError as error:
-        raise InputError(f"run '{run.folder}' has no {name}: it has not finished.") from error
-
-
 def _recorded_probabilities(run: Run, trained: Trained) -> dict[str, tuple[float, ...]]:
     """What the run recorded of each sample; nothing where the table does not fit the model."""
     columns = [f"p_{name}" for name in trained.classes]
     try:
-        return {row["id"]: tuple(float(row[name]) for name in columns) for row in _table(run, "predictions.csv")}
+        return {row["id"]: tuple(float(row[name]) for name in columns) for row in table_of(run, "predictions.csv")}
     except (KeyError, ValueError, InputError):
         return {}

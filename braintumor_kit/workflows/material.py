@@ -1,6 +1,9 @@
 """What a run is made from: a data set, decoded once and divided."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +53,14 @@ def gather(recipe: Recipe, dataset: Dataset, reporter: Reporter) -> list[Materia
     materials = [Material(dataset, slices, split, find_leaks(dataset, slices, split)) for split in splits]
     for material in materials:
         check_leaks(material.leaks, tables.split.allow_leaks)
-    if materials[0].leaks:
-        reporter.say(f"WARNING: the split leaks: {materials[0].leaks.sentence}")
+    if leaks := all_leaks(materials):
+        reporter.say(f"WARNING: the split leaks: {leaks.sentence}")
     return materials
+
+
+def all_leaks(materials: Sequence[Material]) -> Leaks:
+    """What leaks in any of the folds."""
+    return reduce(or_, (material.leaks for material in materials))
 
 
 def _tell_data(recipe: Recipe, dataset: Dataset, splits: list[Split], reporter: Reporter) -> None:
@@ -60,7 +68,7 @@ def _tell_data(recipe: Recipe, dataset: Dataset, splits: list[Split], reporter: 
         counts = ", ".join(f"{part} {split.count(part)}" for part in SPLITS if part in split)
         reporter.say(f"{len(dataset.samples)} slices of {len(dataset.classes)} classes: {counts}")
     alone = sum(sample.group is None for sample in dataset.samples)
-    if recipe.tables.split.method in ("grouped", "kfold") and alone:
+    if recipe.tables.split.together == "patients" and recipe.tables.split.method != "source" and alone:
         reporter.say(f"{alone} slices have no known patient; each of them counts as one")
     for bad in dataset.bad:
         reporter.say(f"left out: {bad.id}: {bad.reason}")

@@ -38,11 +38,17 @@ def open_dataset(recipe: DataRecipe, reporter: Reporter, on_bad_image: str | Non
     on_bad_image = on_bad_image or source.on_bad_image
     with reporter.bar("reading the data set") as progress:
         dataset = read_dataset(recipe.source, on_bad_image, progress)
-    if source.recover_patients:
+    if recovers(recipe):
         dataset, records = surveyed(dataset, recipe.tables.pixels, on_bad_image, reporter)
         dataset, recovered = recover(dataset, records, source, reporter)
         tell_recovered(dataset, recovered, reporter)
     return dataset
+
+
+def recovers(recipe: DataRecipe) -> bool:
+    """Whether patients are looked for in the index: where the recipe asks for it, and where copies are kept together,
+    since other slices of a patient are what copies lead to."""
+    return recipe.tables.source.recover_patients or recipe.tables.split.together == "copies"
 
 
 def surveyed(
@@ -127,7 +133,7 @@ def splits_of(recipe: DataRecipe, dataset: Dataset, reporter: Reporter) -> list[
         InputError: where the data set cannot be divided so.
     """
     settings, copies = recipe.tables.split, None
-    if recipe.tables.source.recover_patients:  # labels of matched slices may contradict: each counts for its commonest
+    if recovers(recipe):  # labels of matched slices may contradict: each counts for its commonest
         settings = settings.model_copy(update={"mixed_patients": "allow"})
     if settings.together == "copies":
         _, records = surveyed(dataset, recipe.tables.pixels, "skip", reporter)
@@ -135,4 +141,4 @@ def splits_of(recipe: DataRecipe, dataset: Dataset, reporter: Reporter) -> list[
         copies = copies_among(dataset, records, reporter).components(groups).tolist()
     if settings.method == "kfold":
         return make_folds(dataset.samples, settings, recipe.tables.seed, copies)
-    return [make_split(dataset.samples, settings, recipe.tables.seed, copies)]
+    return [make_split(dataset.samples, settings, recipe.tables.seed, copies, dataset.fingerprints)]

@@ -1,0 +1,177 @@
+"""`btkit evaluate`: a model on its own split or another source, beside another model, under corruption."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from braintumor_kit.commands.common import (
+    json_option,
+    large_imports,
+    print_json,
+    print_table,
+    registry,
+    reporter,
+    runs_option,
+    set_option,
+)
+from braintumor_kit.notice import NOTICE
+
+if TYPE_CHECKING:
+    from braintumor_kit.progress import Reporter
+    from braintumor_kit.runs import Run
+    from braintumor_kit.workflows.evaluate import Examined
+    from braintumor_kit.workflows.trained import Trained
+
+
+@click.command()
+@click.argument("argument", required=False, metavar="[RUN]")
+@runs_option
+@click.option("--source", help="Another source than the run's own; its options come by --set source.key=value.")
+@set_option
+@click.option("--against", metavar="RUN", help="Another run: paired comparison on the same slices.")
+@click.option("--corruptions", is_flag=True, help="Also under eight changes typical of MRI, at five severities each.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the results; evaluations/ of the run by default.",
+)
+@json_option
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    argument: str | None,
+    runs: Path,
+    source: str | None,
+    overrides: tuple[str, ...],
+    against: str | None,
+    corruptions: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """How good the model of RUN is (a run folder; the newest run where it is left out): on its own test split, or on
+    every slice of another source."""
+    if overrides and source is None:
+        raise click.UsageError("--set goes with --source: a run's own split is evaluated as it was made.")
+    from braintumor_kit.runs import find_run
+
+    run = find_run(argument, runs)
+    if against is not None and source is None and not corruptions:
+        _recorded(run, find_run(against, runs), out, as_json)
+        return
+    with large_imports():
+        from braintumor_kit.workflows import evaluate as workflow
+        from braintumor_kit.workflows.trained import trained_of
+
+    told = reporter()
+    trained = trained_of(run)
+    examined = _examined(ctx, run, trained, source, overrides, told)
+    given = workflow.answers(trained, examined, told)
+    results: dict[str, Any] = {"metrics": workflow.figures_of(examined, given)}
+    if against is not None:
+        other = trained_of(find_run(against, runs))
+        seen_by_other = _examined(ctx, run, other, source, overrides, told)
+        results["comparison"] = workflow.against(examined, given, workflow.answers(other, seen_by_other, told))
+    if corruptions:
+        results["robustness"] = workflow.robustness(trained, examined, given, told)
+    folder = out or run.folder / "evaluations" / _folder_name(examined.name)
+    workflow.write_results(folder, examined, given, results)
+    _print(results, as_json)
+    told.say(f"results are in {folder}")
+
+
+def _examined(
+    ctx: click.Context,
+    run: "Run",
+    trained: "Trained",
+    source: str | None,
+    overrides: tuple[str, ...],
+    told: "Reporter",
+) -> "Examined":
+    from braintumor_kit.recipe.load import load_source_data
+    from braintumor_kit.workflows.evaluate import other_source, own_split
+
+    if source is None:
+        return own_split(run, trained, registry(ctx), told)
+    return other_source(load_source_data(source, overrides, registry(ctx)), trained, told)
+
+
+def _recorded(first: "Run", second: "Run", out: Path | None, as_json: bool) -> None:
+    """Compares what two runs recorded; no data are read."""
+    from braintumor_kit.files import write_json
+    from braintumor_kit.workflows.evaluate import recorded_against
+
+    comparison = recorded_against(first, second)
+    folder = out or first.folder / "evaluations" / f"against-{_folder_name(second.folder.name)}"
+    write_json(folder / "comparison.json", comparison)
+    _print({"comparison": comparison}, as_json)
+
+
+def _folder_name(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-") or "evaluation"
+
+
+def _print(results: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(results)
+        return
+    if "metrics" in results:
+        _print_metrics(results["metrics"])
+    if "comparison" in results:
+        _print_comparison(results["comparison"])
+    if "robustness" in results:
+        _print_robustness(results["robustness"])
+    click.echo(NOTICE)
+
+
+def _print_metrics(figures: dict[str, Any]) -> None:
+    rows = []
+    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+        low, high = figures[f"{name}_ci"]
+        rows.append([name.replace("_", " "), f"{figures[name]:.3f} [{low:.3f}, {high:.3f}]"])
+    for name, words in (
+        ("auroc", "AUROC"),
+        ("ece", "ECE"),
+        ("ece_calibrated", "ECE, calibrated"),
+        ("nll", "NLL"),
+        ("nll_calibrated", "NLL, calibrated"),
+        ("aurc", "area under risk-coverage"),
+        ("out_of_distribution", "unlike the training"),
+    ):
+        if figures[name] is not None:
+            rows.append([words, f"{figures[name]:.3f}"])
+    print_table(f"{figures['source']}: {figures['n']} slices", ["", ""], rows)
+    per_class = [
+        [name, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", str(row["support"])]
+        for name, row in figures["per_class"].items()
+    ]
+    print_table("", ["class", "precision", "recall", "F1", "n"], per_class, right={1, 2, 3, 4})
+    click.echo(f"95 % intervals by bootstrap over {figures['interval_over']}.")
+    if by_patient := figures["by_group"]:
+        low, high = by_patient["accuracy_ci"]
+        click.echo(f"By patient ({by_patient['n']}): accuracy {by_patient['accuracy']:.3f} [{low:.3f}, {high:.3f}].")
+
+
+def _print_comparison(comparison: dict[str, Any]) -> None:
+    rows = []
+    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+        row = comparison[name]
+        low, high = row["difference_ci"]
+        difference = f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        rows.append([name.replace("_", " "), f"{row['first']:.3f}", f"{row['second']:.3f}", difference])
+    print_table(f"Paired, {comparison['n']} slices", ["", "first", "second", "difference"], rows, right={1, 2, 3})
+    test = comparison["mcnemar"]
+    click.echo(
+        f"McNemar's exact test: only the first right {test['only_first_right']} times, only the second "
+        f"{test['only_second_right']} times, p = {test['p']:.3g} (takes slices for independent)."
+    )
+
+
+def _print_robustness(robustness: dict[str, Any]) -> None:
+    rows = [["none", f"{robustness['clean']['accuracy']:.3f}", "", "", "", ""]]
+    for name, severities in robustness["corruptions"].items():
+        rows.append([name.replace("_", " "), *(f"{row['accuracy']:.3f}" for row in severities)])
+    header = ["accuracy under", *(f"severity {number}" for number in range(1, 6))]
+    print_table("Corruptions", header, rows, right=set(range(1, 6)))
+    click.echo(f"Mean accuracy over all corruptions and severities: {robustness['mean_accuracy']:.3f}.")

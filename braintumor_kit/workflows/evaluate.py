@@ -1,0 +1,246 @@
+"""`btkit evaluate`: a trained model on its own split or on another source, beside another model, under corruption."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from braintumor_kit.contracts import InputError
+from braintumor_kit.data.cache import Slices, decoded_slices
+from braintumor_kit.data.dataset import Dataset
+from braintumor_kit.evaluation.class_sets import Common, common_classes
+from braintumor_kit.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from braintumor_kit.evaluation.metrics import accuracy, balanced_accuracy, evaluate, expected_calibration_error
+from braintumor_kit.evaluation.paired import compare
+from braintumor_kit.files import write_csv, write_json
+from braintumor_kit.model.infer import Predictor
+from braintumor_kit.progress import Reporter
+from braintumor_kit.recipe.load import DataRecipe, recipe_of
+from braintumor_kit.registry import Registry
+from braintumor_kit.report import figures
+from braintumor_kit.runs import Run, table_of
+from braintumor_kit.workflows.open_data import open_dataset
+from braintumor_kit.workflows.trained import Trained
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Slices that a model is judged on.
+
+    Attributes:
+        name: of the split or source.
+        ids, groups: of each slice, (N,).
+        common: classes that model and slices have in common.
+        labels: numbers among `common.classes`, (N,).
+        slices: prepared as the model takes them.
+        places: of the slices.
+    """
+
+    name: str
+    ids: Sequence[str]
+    groups: Sequence[str | None]
+    common: Common
+    labels: NDArray[np.int64]
+    slices: Slices
+    places: NDArray[np.int64]
+
+    @property
+    def units(self) -> list[str]:
+        """What is resampled: patients, or slices where they are not known."""
+        return [f"group {group}" if group is not None else f"slice {id}" for id, group in self._pairs()]
+
+    def _pairs(self) -> Any:
+        return zip(self.ids, self.groups, strict=True)
+
+
+def own_split(run: Run, trained: Trained, registry: Registry, reporter: Reporter) -> Examined:
+    """The run's test slices, or validation where it has no test, read again from its source.
+
+    Raises:
+        InputError: where the data are not at hand any more, or are not what they were.
+    """
+    recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
+    split = {row["id"]: row["split"] for row in table_of(run, "split.csv")}
+    part = "test" if "test" in split.values() else "validation"
+    dataset = open_dataset(recipe, reporter, "skip")
+    if dataset.digest != run.record.get("data_digest"):
+        reporter.say("the data set has changed since the run: what it holds now is evaluated")
+    return _examined(dataset, trained, part, [split.get(sample.id) == part for sample in dataset.samples], reporter)
+
+
+def other_source(recipe: DataRecipe, trained: Trained, reporter: Reporter) -> Examined:
+    """All slices of another source; only its test part where it has one.
+
+    Raises:
+        InputError: where it cannot be read, or has classes that the model knows nothing of.
+    """
+    dataset = open_dataset(recipe, reporter)
+    tested = [sample.split == "test" for sample in dataset.samples]
+    chosen = tested if any(tested) else [True] * len(tested)
+    name = recipe.source.info.name + (" (its test part)" if any(tested) else "")
+    return _examined(dataset, trained, name, chosen, reporter)
+
+
+def _examined(dataset: Dataset, trained: Trained, name: str, chosen: Sequence[bool], reporter: Reporter) -> Examined:
+    wanted = {sample.id for sample, inside in zip(dataset.samples, chosen, strict=True) if inside}
+    with reporter.bar("decoding") as progress:
+        dataset, slices = decoded_slices(dataset, trained.pixels, "skip", progress)
+    places = np.array([place for place, sample in enumerate(dataset.samples) if sample.id in wanted], dtype=np.int64)
+    if not len(places):
+        raise InputError(f"there is no slice to evaluate on in {name}.")
+    samples = [dataset.samples[place] for place in places]
+    common = common_classes(trained.classes, sorted({sample.label for sample in samples}))
+    return Examined(
+        name,
+        [sample.id for sample in samples],
+        [sample.group for sample in samples],
+        common,
+        np.array([common.of_source[sample.label] for sample in samples], dtype=np.int64),
+        slices,
+        places,
+    )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of examined slices, in the classes that both have: probabilities as they come and calibrated,
+    (N, K), and which pictures are unlike its training, (N,); None where nobody can tell."""
+
+    plain: NDArray[np.float64]
+    calibrated: NDArray[np.float64] | None
+    unlike: NDArray[np.bool_] | None
+
+    @property
+    def surest(self) -> NDArray[np.float64]:
+        return self.plain if self.calibrated is None else self.calibrated
+
+
+def answers(trained: Trained, examined: Examined, reporter: Reporter, change: tuple[str, int] | None = None) -> Answers:
+    """What a model says, of the slices as they are or corrupted (name and severity)."""
+    certainty = trained.certainty
+    predictor = Predictor(trained.model, watch=certainty is not None and certainty.detector is not None)
+    said, scores = [], []
+    title = "predicting" if change is None else f"{change[0].replace('_', ' ')}, severity {change[1]}"
+    with reporter.bar(title) as progress:
+        for start in range(0, len(examined.places), predictor.batch_size):
+            places = examined.places[start : start + predictor.batch_size]
+            pictures = examined.slices[places]
+            if change is not None:
+                pictures = corrupted(pictures, *change, seeds=places)
+            probabilities, features = predictor.observed(pictures)
+            said.append(probabilities)
+            if certainty is not None and certainty.detector is not None and features:
+                scores.append(certainty.detector.scores(features))
+            progress(start + len(places), len(examined.places))
+    plain = np.concatenate(said).astype(np.float64)
+    unlike = np.concatenate(scores) > certainty.threshold if scores and certainty is not None else None
+    calibrated = certainty.calibrated(plain) if certainty is not None else None
+    common = examined.common
+    return Answers(
+        common.probabilities(plain), None if calibrated is None else common.probabilities(calibrated), unlike
+    )
+
+
+def figures_of(examined: Examined, given: Answers) -> dict[str, Any]:
+    """The figures of `metrics.json` for examined slices, with the share that is unlike the training."""
+    found = evaluate(examined.labels, given.plain, examined.groups, examined.common.classes, given.calibrated)
+    flagged = None if given.unlike is None else float(given.unlike.mean())
+    return {"source": examined.name, **(found or {}), "out_of_distribution": flagged}
+
+
+def robustness(trained: Trained, examined: Examined, clean: Answers, reporter: Reporter) -> dict[str, Any]:
+    """Accuracy and calibration under every corruption at every severity."""
+    table = {
+        name: [
+            {"severity": severity, **_short(examined, answers(trained, examined, reporter, (name, severity)))}
+            for severity in range(1, SEVERITIES + 1)
+        ]
+        for name in CORRUPTIONS
+    }
+    everything = [row["accuracy"] for rows in table.values() for row in rows]
+    return {"clean": _short(examined, clean), "mean_accuracy": float(np.mean(everything)), "corruptions": table}
+
+
+def _short(examined: Examined, given: Answers) -> dict[str, Any]:
+    predicted, classes = given.plain.argmax(axis=1), len(examined.common.classes)
+    confusion = np.zeros((classes, classes))
+    np.add.at(confusion, (examined.labels, predicted), 1.0)
+    return {
+        "accuracy": float(accuracy(confusion)),
+        "balanced_accuracy": float(balanced_accuracy(confusion)),
+        "ece": expected_calibration_error(examined.labels, given.plain),
+        "ece_calibrated": None
+        if given.calibrated is None
+        else expected_calibration_error(examined.labels, given.calibrated),
+        "out_of_distribution": None if given.unlike is None else float(given.unlike.mean()),
+    }
+
+
+def against(examined: Examined, first: Answers, second: Answers) -> dict[str, Any]:
+    """A paired comparison of two models on the same slices."""
+    one, two = first.plain.argmax(axis=1), second.plain.argmax(axis=1)
+    return compare(examined.labels, one, two, examined.units, len(examined.common.classes))
+
+
+def recorded_against(first: Run, second: Run) -> dict[str, Any]:
+    """A paired comparison of what two runs recorded of the test slices (else validation) that both have; of a
+    cross-validation every slice counts, as judged by the model that did not see it.
+
+    Raises:
+        InputError: where they have no such slices in common, or call them differently.
+    """
+    rows = [{row["id"]: row for row in table_of(run, "predictions.csv")} for run in (first, second)]
+    part = "test" if all(any(row["split"] == "test" for row in table.values()) for table in rows) else "validation"
+    reported = [{id for id, row in table.items() if row["split"] == part} for table in rows]
+    ids = sorted(reported[0] & reported[1])
+    if not ids:
+        raise InputError(f"'{first.folder}' and '{second.folder}' have no {part} slice in common.")
+    other = next((id for id in ids if rows[0][id]["label"] != rows[1][id]["label"]), None)
+    if other is not None:
+        raise InputError(f"'{first.folder}' and '{second.folder}' give slice '{other}' different labels.")
+    classes = sorted({table[id][key] for table in rows for id in ids for key in ("label", "predicted")})
+    labels, one, two = (
+        np.array([classes.index(table[id][key]) for id in ids], dtype=np.int64)
+        for table, key in ((rows[0], "label"), (rows[0], "predicted"), (rows[1], "predicted"))
+    )
+    units = [f"group {rows[0][id]['group']}" if rows[0][id]["group"] else f"slice {id}" for id in ids]
+    over = "patients" if any(rows[0][id]["group"] for id in ids) else "slices"
+    return {"split": part, "interval_over": over, **compare(labels, one, two, units, len(classes))}
+
+
+def write_results(folder: Path, examined: Examined, given: Answers, results: dict[str, Any]) -> None:
+    """Writes `metrics.json`, `predictions.csv`, the figures and, where they were asked for, `comparison.json` and
+    `robustness.json`.
+
+    Raises:
+        WorkError: where the folder cannot be written.
+    """
+    classes = examined.common.classes
+    for name, value in results.items():
+        write_json(folder / f"{name}.json", value)
+    kinds = {"p": given.plain, **({} if given.calibrated is None else {"c": given.calibrated})}
+    numbers = np.hstack(list(kinds.values()))
+    write_csv(
+        folder / "predictions.csv",
+        ("id", "group", "label", "predicted", *(f"{kind}_{name}" for kind in kinds for name in classes), "unlike"),
+        (
+            (
+                examined.ids[place],
+                examined.groups[place],
+                classes[examined.labels[place]],
+                classes[int(given.plain[place].argmax())],
+                *(f"{value:.9g}" for value in numbers[place]),
+                None if given.unlike is None else bool(given.unlike[place]),
+            )
+            for place in range(len(examined.ids))
+        ),
+    )
+    figures.reliability_diagram(
+        folder / "reliability.png", examined.labels, given.plain, given.calibrated, examined.name
+    )
+    figures.risk_coverage_curve(folder / "risk_coverage.png", examined.labels, given.surest, examined.name)
+    if "robustness" in results:
+        figures.robustness_curves(folder / "robustness.png", results["robustness"])
