@@ -307,6 +307,29 @@ def test_intensity_changes_stay_in_range_and_within_reach() -> None:
     assert float(gamma.max()) <= high + 1e-3
 
 
+def test_grey_levels_pass_through_a_rising_curve_that_keeps_both_ends() -> None:
+    ramp = torch.arange(256.0).reshape(1, 1, 16, 16).repeat(20, 1, 1, 1)
+    curves = augment(ramp, AugmentTable(remap=0.6), generator()).flatten(1)
+    assert bool((curves[:, 0] == 0).all())
+    torch.testing.assert_close(curves[:, -1], torch.full((20,), 255.0), atol=0.05, rtol=0)
+    slopes = curves.diff(dim=1)
+    assert float(slopes.min()) > 0
+    assert 0.2 < float(slopes.min()) < 0.8 < 1.2 < float(slopes.max()) < 2.2  # (1 - 0.6) / (1 + 0.6) .. its inverse
+    assert len({round(float(curve[100]), 2) for curve in curves}) > 15  # each its own
+
+
+def test_the_rim_of_the_head_changes_and_the_brain_does_not() -> None:
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 224), torch.linspace(-1, 1, 224), indexing="ij")
+    radius = torch.hypot(rows, columns)
+    disc = torch.where(radius < 0.8, 100.0, 0.0).repeat(8, 1, 1, 1)
+    changed = augment(disc, AugmentTable(rim=0.5), generator())
+    assert bool((changed[..., radius < 0.55] == 100).all())
+    assert bool((changed[..., radius > 0.9] == 0).all())
+    ring = changed[..., (radius > 0.75) & (radius < 0.78)].mean(dim=-1).flatten()
+    assert float((ring - 100).abs().max()) > 15
+    assert float(ring.max()) > 100 > float(ring.min())
+
+
 def test_augmentation_follows_from_the_generator() -> None:
     settings = AugmentTable(flip_horizontal=True, rotate=20, scale=0.2, noise=0.1, contrast=0.3, gamma=0.2)
     first, again, other = (augment(pictures(), settings, generator(seed)) for seed in (1, 1, 2))

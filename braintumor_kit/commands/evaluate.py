@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 @runs_option
 @click.option("--source", help="Another source than the run's own; its options come by --set source.key=value.")
 @set_option
+@click.option(
+    "--split",
+    "part",
+    type=click.Choice(["train", "validation", "test", "held_out"]),
+    help="Of the run's own slices; test by default, validation where a protocol has no test.",
+)
 @click.option("--against", metavar="RUN", help="Another run: paired comparison on the same slices.")
 @click.option("--corruptions", is_flag=True, help="Also under eight changes typical of MRI, at five severities each.")
 @click.option(
@@ -45,6 +51,7 @@ def evaluate(
     runs: Path,
     source: str | None,
     overrides: tuple[str, ...],
+    part: str | None,
     against: str | None,
     corruptions: bool,
     out: Path | None,
@@ -57,7 +64,9 @@ def evaluate(
     from braintumor_kit.runs import find_run
 
     run = find_run(argument, runs)
-    if against is not None and source is None and not corruptions:
+    if part is not None and source is not None:
+        raise click.UsageError("--split goes with the run's own slices, not with --source.")
+    if against is not None and source is None and part is None and not corruptions:
         _recorded(run, find_run(against, runs), out, as_json)
         return
     with large_imports():
@@ -66,12 +75,12 @@ def evaluate(
 
     told = reporter()
     trained = trained_of(run)
-    examined = _examined(ctx, run, trained, source, overrides, told)
+    examined = _examined(ctx, run, trained, part, source, overrides, told)
     given = workflow.answers(trained, examined, told)
     results: dict[str, Any] = {"metrics": workflow.figures_of(examined, given)}
     if against is not None:
         other = trained_of(find_run(against, runs))
-        seen_by_other = _examined(ctx, run, other, source, overrides, told)
+        seen_by_other = _examined(ctx, run, other, part, source, overrides, told)
         results["comparison"] = workflow.against(examined, given, workflow.answers(other, seen_by_other, told))
     if corruptions:
         results["robustness"] = workflow.robustness(trained, examined, given, told)
@@ -85,6 +94,7 @@ def _examined(
     ctx: click.Context,
     run: "Run",
     trained: "Trained",
+    part: str | None,
     source: str | None,
     overrides: tuple[str, ...],
     told: "Reporter",
@@ -93,7 +103,7 @@ def _examined(
     from braintumor_kit.workflows.evaluate import other_source, own_split
 
     if source is None:
-        return own_split(run, trained, registry(ctx), told)
+        return own_split(run, part, trained, registry(ctx), told)
     return other_source(load_source_data(source, overrides, registry(ctx)), trained, told)
 
 

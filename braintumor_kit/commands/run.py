@@ -89,7 +89,7 @@ def _resume(ctx: click.Context, resumed: str) -> "Run":
 
 
 def _show(metrics: dict[str, Any]) -> None:
-    roles = {"train": "train", "validation": "validation (selects)", "test": "test (reported)"}
+    roles = {"train": "train", "validation": "validation (selects)", "test": "test (reported)", "held_out": "held out"}
     rows = [
         [
             role,
@@ -99,11 +99,11 @@ def _show(metrics: dict[str, Any]) -> None:
             f"{figures['ece_calibrated']:.3f}",
         ]
         for part, role in roles.items()
-        if (figures := metrics[part])
+        if (figures := metrics.get(part))
     ]
     header = ["split", "n", "accuracy", "balanced accuracy", "macro F1", "ECE", "calibrated"]
     print_table("", header, rows, right={1, 5, 6})
-    over = next(figures["interval_over"] for part in roles if (figures := metrics[part]))
+    over = next(figures["interval_over"] for part in roles if (figures := metrics.get(part)))
     click.echo(f"95 % intervals by bootstrap over {over}. {NOTICE}")
     if not metrics["test"]:
         click.echo("No test split: validation selected the model, so its figures flatter it.")

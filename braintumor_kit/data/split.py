@@ -230,12 +230,21 @@ def _short_of(chosen: Sequence[str], candidate: str, sizes: Mapping[str, int], t
 
 
 def _check(samples: Sequence[Sample], split: Split) -> None:
+    for part in ("train", "validation"):
+        if part not in split:
+            raise InputError(f"the split has no {part} part; [split] says how one is made.")
+    check_trained(samples, split)
+
+
+def check_trained(samples: Sequence[Sample], split: Split) -> None:
+    """Holds every part to the classes that are trained.
+
+    Raises:
+        InputError: naming a class that training lacks.
+    """
     parts: dict[str, set[str]] = defaultdict(set)
     for sample, part in zip(samples, split, strict=True):
         parts[part].add(sample.label)
-    for part in ("train", "validation"):
-        if part not in parts:
-            raise InputError(f"the split has no {part} part; [split] says how one is made.")
     for part, labels in parts.items():
         unknown = sorted(labels - parts["train"])
         if unknown:

@@ -32,6 +32,10 @@ def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
 
 
 def _split(split: SplitTable) -> Iterator[tuple[Path_, str]]:
+    if split.collections is not None and split.hold_out in (None, "unmatched"):
+        yield ("split", "collections"), "goes with the name of one of its collections as hold_out."
+    if split.collections is None and split.hold_out not in (None, "unmatched"):
+        yield ("split", "hold_out"), 'is "unmatched" or the name of a collection; collections says which slices it has.'
     if split.method != "kfold":
         for key in ("folds", "keep_together"):
             if getattr(split, key) is not None:

@@ -177,7 +177,7 @@ def _only_data(
     layers: Layers, registry: Registry | None, only: Sequence[str] = ("seed", "source", "pixels", "split")
 ) -> DataRecipe:
     problems = list(_reserved(layers))
-    _resolve_patient_index(layers)
+    _resolve_own_paths(layers)
     tables = _check_tables(layers, problems, only)
     chosen = _check_named("source", tables, layers, registry or Registry.from_environment(), problems)
     problems += _conflicts(tables, layers)
@@ -188,7 +188,7 @@ def _only_data(
 
 def _check(layers: Layers, path: Path, registry: Registry) -> Recipe:
     problems = list(_reserved(layers))
-    _resolve_patient_index(layers)
+    _resolve_own_paths(layers)
     tables = _check_tables(layers, problems)
     source = _check_named("source", tables, layers, registry, problems)
     backbone = _check_named("backbone", tables, layers, registry, problems)
@@ -208,12 +208,12 @@ def _conflicts(tables: Mapping[str, Any], layers: Layers) -> list[Problem]:
     return [Problem(layers.origin(place).file, place, message) for place, message in conflicts(tables)]
 
 
-def _resolve_patient_index(layers: Layers) -> None:
-    """Makes [source] patient_index absolute, relative to where it was written."""
-    source = layers.values.get("source")
-    if isinstance(source, dict) and isinstance(source.get("patient_index"), str):
-        folder = layers.origin(("source", "patient_index")).folder
-        source["patient_index"] = str(folder / Path(source["patient_index"]).expanduser())
+def _resolve_own_paths(layers: Layers) -> None:
+    """Makes the paths of btkit's own keys absolute, relative to where each was written."""
+    for table, key in (("source", "patient_index"), ("split", "collections")):
+        values = layers.values.get(table)
+        if isinstance(values, dict) and isinstance(values.get(key), str):
+            values[key] = str(layers.origin((table, key)).folder / Path(values[key]).expanduser())
 
 
 def _reserved(layers: Layers) -> Iterator[Problem]:

@@ -126,6 +126,15 @@ class SplitTable(Table):
         description="What to do about patients whose slices have several labels: stop and name them, or let each "
         "count for its commonest label.",
     )
+    hold_out: str | None = Field(
+        None,
+        description="A collection whose slices stand in no split and are judged apart, as another hospital's would be: "
+        '"unmatched", slices without a patient of classes whose patients are mostly known, or a name that '
+        "`collections` has.",
+    )
+    collections: Path | None = Field(
+        None, description="A table with the columns id and collection, such as the collections.csv of `btkit audit`."
+    )
     allow_leaks: bool = Field(
         False,
         description="Go on where identical pictures or slices of one patient stand on both sides of the split, and "
@@ -163,6 +172,20 @@ class AugmentTable(Table):
     brightness: Fraction = Field(0, description="Add up to that fraction of the full range either way.")
     contrast: float = Field(0, ge=0, lt=1, description="Scale intensities by 1 - contrast .. 1 + contrast.")
     gamma: float = Field(0, ge=0, lt=1, description="Raise intensities to a power in 1 - gamma .. 1 + gamma.")
+    remap: float = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="Pass grey levels through a random rising curve whose slope varies by up to that share: hides how "
+        "a collection was exposed. Framing is hidden by shift and scale.",
+    )
+    rim: float = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="Brighten or darken the rim of the head, skull and scalp, by up to that share: hides how a "
+        "collection shows them.",
+    )
     noise: Fraction = Field(0, description="Gaussian noise of a deviation up to that fraction of the range.")
 
 

@@ -8,6 +8,15 @@ from torch.nn import functional as F
 
 from braintumor_kit.recipe.tables import AugmentTable
 
+KNOTS = 5
+"""Pieces of the curve that grey levels are passed through."""
+
+RIM_SIDE = 56
+"""The head's rim is looked for in a copy of this side."""
+
+HEAD_LEVEL = 20.0
+"""Grey level from which a cell of that copy is head."""
+
 
 def augment(pictures: Tensor, settings: AugmentTable, generator: torch.Generator) -> Tensor:
     """Changes each picture of a batch by draws of its own.
@@ -20,6 +29,7 @@ def augment(pictures: Tensor, settings: AugmentTable, generator: torch.Generator
         Pictures of the same shape and range.
     """
     changed = _move(pictures, settings, generator)
+    changed = _provenance(changed, settings, generator)
     changed = _intensity(changed, settings, generator)
     return changed if changed is pictures else changed.clamp_(0, 255)
 
@@ -80,6 +90,40 @@ def _intensity(pictures: Tensor, settings: AugmentTable, generator: torch.Genera
         noise = torch.randn(pictures.shape, generator=generator, device=generator.device, dtype=pictures.dtype)
         pictures = pictures + noise * deviation
     return pictures
+
+
+def _provenance(pictures: Tensor, settings: AugmentTable, generator: torch.Generator) -> Tensor:
+    """Changes what tells one collection from another: the rim of the head and the curve of grey levels."""
+    count = len(pictures)
+    if settings.rim:
+        gain = _uniform(count, generator, settings.rim).reshape(-1, 1, 1, 1)
+        pictures = pictures * (1 + gain * head_rim(pictures))
+    if settings.remap:
+        steps = 1 + settings.remap * (2 * torch.rand(count, KNOTS, generator=generator, device=generator.device) - 1)
+        pictures = _through_curves(pictures, steps)
+    return pictures
+
+
+def head_rim(pictures: Tensor) -> Tensor:
+    """How much each pixel belongs to the outer twentieth of the head, 0..1, (N, 1, H, W), for pictures (N, C, H, W)."""
+    height, width = pictures.shape[2:]
+    small = F.adaptive_avg_pool2d(pictures.mean(dim=1, keepdim=True), RIM_SIDE)
+    head = -_grown(-_grown((small > HEAD_LEVEL).float(), 2), 2)  # closed: the bone between scalp and brain is dark
+    core = -_grown(-head, RIM_SIDE // 20)
+    return F.interpolate(head - core, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def _grown(values: Tensor, by: int) -> Tensor:
+    return F.max_pool2d(values, 2 * by + 1, stride=1, padding=by)
+
+
+def _through_curves(pictures: Tensor, steps: Tensor) -> Tensor:
+    """Each picture through its piecewise linear curve from 0 to 255, with these relative slopes (N, KNOTS)."""
+    heights = F.pad(steps.cumsum(dim=1) / steps.sum(dim=1, keepdim=True), (1, 0)) * 255
+    place = (pictures.flatten(1).clamp(0, 255) * (KNOTS / 255)).clamp(max=KNOTS - 1e-4)
+    knot = place.long()
+    low, high = heights.gather(1, knot), heights.gather(1, knot + 1)
+    return (low + (place - knot) * (high - low)).reshape(pictures.shape)
 
 
 def _random(count: int, generator: torch.Generator) -> Tensor:

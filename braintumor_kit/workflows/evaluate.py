@@ -56,15 +56,20 @@ class Examined:
         return zip(self.ids, self.groups, strict=True)
 
 
-def own_split(run: Run, trained: Trained, registry: Registry, reporter: Reporter) -> Examined:
-    """The run's test slices, or validation where it has no test, read again from its source.
+def own_split(run: Run, part: str | None, trained: Trained, registry: Registry, reporter: Reporter) -> Examined:
+    """Slices of one of the run's splits, read again from its source.
+
+    Args:
+        part: the split, or "held_out"; test where None, or validation where the run has no test.
 
     Raises:
-        InputError: where the data are not at hand any more, or are not what they were.
+        InputError: where the data are not at hand any more, or the run has no such split.
     """
     recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
     split = {row["id"]: row["split"] for row in table_of(run, "split.csv")}
-    part = "test" if "test" in split.values() else "validation"
+    part = part or ("test" if "test" in split.values() else "validation")
+    if part not in split.values():
+        raise InputError(f"run '{run.folder}' has no {part} slices.")
     dataset = open_dataset(recipe, reporter, "skip")
     if dataset.digest != run.record.get("data_digest"):
         reporter.say("the data set has changed since the run: what it holds now is evaluated")

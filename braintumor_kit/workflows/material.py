@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from braintumor_kit.contracts import SPLITS
 from braintumor_kit.data.cache import Slices, decoded_slices
 from braintumor_kit.data.dataset import Dataset
+from braintumor_kit.data.held_out import HELD_OUT
 from braintumor_kit.data.leaks import Leaks, check_leaks, find_leaks
 from braintumor_kit.data.split import Split
 from braintumor_kit.progress import Reporter
@@ -65,7 +66,7 @@ def all_leaks(materials: Sequence[Material]) -> Leaks:
 
 def _tell_data(recipe: Recipe, dataset: Dataset, splits: list[Split], reporter: Reporter) -> None:
     for split in splits:
-        counts = ", ".join(f"{part} {split.count(part)}" for part in SPLITS if part in split)
+        counts = ", ".join(f"{part} {split.count(part)}" for part in (*SPLITS, HELD_OUT) if part in split)
         reporter.say(f"{len(dataset.samples)} slices of {len(dataset.classes)} classes: {counts}")
     alone = sum(sample.group is None for sample in dataset.samples)
     if recipe.tables.split.together == "patients" and recipe.tables.split.method != "source" and alone:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.audit.subject import Recovered
+from braintumor_kit.contracts import Sample
 from braintumor_kit.data.cache import cache_key
 from braintumor_kit.data.dataset import Dataset, leave_out, read_dataset
+from braintumor_kit.data.held_out import HELD_OUT, held_out
 from braintumor_kit.data.rows import cache_folder
-from braintumor_kit.data.split import Split, make_folds, make_split
+from braintumor_kit.data.split import Split, check_trained, make_folds, make_split
 from braintumor_kit.data.survey import survey
 from braintumor_kit.files import whole
 from braintumor_kit.matching import copies as matching
@@ -127,18 +129,45 @@ def _bars(reporter: Reporter) -> Iterator[Callable[[str], Callable[[int, int], N
 
 
 def splits_of(recipe: DataRecipe, dataset: Dataset, reporter: Reporter) -> list[Split]:
-    """The split that a recipe declares, or those of its folds.
+    """The split that a recipe declares, or those of its folds; slices that are held out stand in none: `HELD_OUT`.
 
     Raises:
         InputError: where the data set cannot be divided so.
     """
-    settings, copies = recipe.tables.split, None
-    if recovers(recipe):  # labels of matched slices may contradict: each counts for its commonest
+    held = held_out(dataset.samples, recipe.tables.split)
+    inside = [place for place, out in enumerate(held) if not out]
+    sets = _copies(recipe, dataset, reporter)
+    splits = []
+    for part in _splits(
+        recipe,
+        [dataset.samples[place] for place in inside],
+        [dataset.fingerprints[place] for place in inside],
+        None if sets is None else [sets[place] for place in inside],
+    ):
+        split = [HELD_OUT] * len(held)
+        for place, name in zip(inside, part, strict=True):
+            split[place] = name
+        check_trained(dataset.samples, tuple(split))
+        splits.append(tuple(split))
+    return splits
+
+
+def _copies(recipe: DataRecipe, dataset: Dataset, reporter: Reporter) -> list[int] | None:
+    """The number of the set of copies and patients that each sample belongs to, where these are kept together."""
+    if recipe.tables.split.together != "copies":
+        return None
+    _, records = surveyed(dataset, recipe.tables.pixels, "skip", reporter)
+    groups = [sample.group for sample in dataset.samples]
+    sets: list[int] = copies_among(dataset, records, reporter).components(groups).tolist()
+    return sets
+
+
+def _splits(
+    recipe: DataRecipe, samples: Sequence[Sample], contents: Sequence[bytes], copies: Sequence[int] | None
+) -> list[Split]:
+    settings, seed = recipe.tables.split, recipe.tables.seed
+    if recovers(recipe):  # labels of matched slices may contradict: each patient counts for its commonest
         settings = settings.model_copy(update={"mixed_patients": "allow"})
-    if settings.together == "copies":
-        _, records = surveyed(dataset, recipe.tables.pixels, "skip", reporter)
-        groups = [sample.group for sample in dataset.samples]
-        copies = copies_among(dataset, records, reporter).components(groups).tolist()
     if settings.method == "kfold":
-        return make_folds(dataset.samples, settings, recipe.tables.seed, copies)
-    return [make_split(dataset.samples, settings, recipe.tables.seed, copies, dataset.fingerprints)]
+        return make_folds(samples, settings, seed, copies)
+    return [make_split(samples, settings, seed, copies, contents)]

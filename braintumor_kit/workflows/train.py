@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from braintumor_kit.contracts import SPLITS, BtkitError, InputError
 from braintumor_kit.data.dataset import Dataset
+from braintumor_kit.data.held_out import HELD_OUT
 from braintumor_kit.data.split import split_digest
 from braintumor_kit.evaluation.certainty import save_certainty
 from braintumor_kit.evaluation.metrics import evaluate
@@ -213,7 +214,7 @@ def split_metrics(
     """The content of `metrics.json`; a split that the protocol lacks is None."""
     labels, samples = material.dataset.labels, material.dataset.samples
     metrics: dict[str, Any] = {}
-    for part in SPLITS:
+    for part in (*SPLITS, *([HELD_OUT] if HELD_OUT in material.split else [])):
         places = material.places(part)
         groups = [samples[place].group for place in places]
         plain, classes = probabilities[places].astype(np.float64), material.dataset.classes
