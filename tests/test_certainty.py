@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from braintumor_kit.contracts import InputError
-from braintumor_kit.evaluation.calibration import fit_temperature, scaled
+from braintumor_kit.evaluation.calibration import fit_temperature, negative_log_likelihood, scaled
 from braintumor_kit.evaluation.certainty import fit_certainty, load_certainty, save_certainty
-from braintumor_kit.evaluation.metrics import evaluate, negative_log_likelihood
+from braintumor_kit.evaluation.metrics import evaluate
 from braintumor_kit.evaluation.outliers import OutlierDetector
 from braintumor_kit.evaluation.selective import area_under_risk_coverage, risk_coverage
 

@@ -48,6 +48,7 @@ def test_the_run_folder_holds_what_it_should(run: Path) -> None:
         "recipe.toml", "resolved.json", "record.json", "split.csv", "history.csv", "model.keras", "metrics.json",
         "predictions.csv", "log.txt", "checkpoints/best.weights.h5", "figures/learning_curves.png",
         "figures/confusion_matrix.png", "figures/reliability.png", "figures/sample_sheet.png",
+        "figures/risk_coverage.png", "certainty.json", "certainty.npz",
     }  # fmt: skip
 
 

@@ -15,8 +15,8 @@ from braintumor_kit.registry import Registry
 HEAVY = (
     "torch", "keras", "keras_hub", "numpy", "PIL", "scipy", "sklearn", "matplotlib", "tensorflow", "pydantic",
     "torchvision", "torch._inductor", "timm", "pandas", "nibabel", "nilearn", "kagglehub", "safetensors",
-    "braintumor_kit.model.build", "braintumor_kit.training", "braintumor_kit.evaluation", "braintumor_kit.report",
-    "btkit_plugins",
+    "braintumor_kit.model.build", "braintumor_kit.training", "braintumor_kit.evaluation.metrics",
+    "braintumor_kit.report", "btkit_plugins",
 )  # fmt: skip
 
 TORCH_AND_KERAS = """

@@ -3,12 +3,15 @@ arXiv 1706.04599)."""
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-
-from braintumor_kit.evaluation.metrics import negative_log_likelihood
 
 COLDEST, HOTTEST = 0.05, 20.0
 _TINY = 1e-12
+
+
+def negative_log_likelihood(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """Mean of -log p(true class), in nats; probabilities are held above 1e-12."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(chosen, _TINY)).mean())
 
 
 def scaled(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
@@ -28,6 +31,8 @@ def fit_temperature(labels: NDArray[np.int64], probabilities: NDArray[np.float64
         labels: class numbers (N,).
         probabilities: (N, K), of slices that the weights were not fitted to.
     """
+
+    from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         return negative_log_likelihood(labels, scaled(probabilities, float(np.exp(log_temperature))))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from braintumor_kit.evaluation.calibration import negative_log_likelihood
 from braintumor_kit.evaluation.intervals import bootstrap, confusion_matrices
 from braintumor_kit.evaluation.selective import area_under_risk_coverage
 
@@ -83,12 +84,6 @@ def evaluate(
         "per_class": _per_class(confusion, classes),
         "by_group": _by_group(labels, probabilities, groups, len(classes)),
     }
-
-
-def negative_log_likelihood(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    """Mean of -log p(true class), in nats; probabilities are held above 1e-12."""
-    chosen = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(chosen, 1e-12)).mean())
 
 
 def expected_calibration_error(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:

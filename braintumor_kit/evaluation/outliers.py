@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 DIRECTIONS = 32
 FLOOR = 1e-3
@@ -38,6 +37,8 @@ class Layer:
 
     @classmethod
     def fitted(cls, features: NDArray[np.float32]) -> "Layer":
+        from sklearn.decomposition import PCA  # heavy, and only fitting needs it
+
         mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
         scale = deviation + FLOOR * (float(features.std()) + 1e-12)
         kept = max(1, min(DIRECTIONS, len(features), features.shape[1] // 2))  # something must lie outside of them
