@@ -52,6 +52,12 @@ def test_certain_and_wrong_is_no_infinite_loss() -> None:
     assert np.isfinite(temperature)
 
 
+def test_where_nothing_is_wrong_nothing_is_learnt() -> None:
+    sure = np.array([[0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])
+    assert fit_temperature(np.array([0, 1, 0]), sure) == 1.0  # the likeliest temperature would be none at all
+    assert fit_temperature(np.array([0, 1, 1]), sure) != 1.0
+
+
 def test_risk_and_coverage_by_hand() -> None:
     # confidences 0.9 right, 0.8 wrong, 0.8 right (tied), 0.6 wrong
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.8, 0.2], [0.4, 0.6]])

@@ -196,6 +196,29 @@ def test_corruptions_as_table_and_figure(runs: Path, btkit: Callable, tmp_path: 
     assert "not a medical device" in ended.out
 
 
+def test_models_of_other_classes_are_not_compared(
+    runs: Path, yes_and_no: Path, btkit: Callable, tmp_path: Path
+) -> None:
+    """One tells three tumours from none, the other was made of two of the classes."""
+    root = tmp_path / "two"
+    source = load_source("phantom", ["source.patients=16", "source.size=64"]).make()
+    for number, sample in enumerate(source.samples()):
+        if sample.label in ("glioma", "notumor"):
+            place = root / sample.label / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(source.image(sample)).save(place)
+    (tmp_path / "two.toml").write_text(
+        '[source]\nname = "image_folder"\nroot = "two"\n[pixels]\nimage_size = 64\n[split]\nmethod = "stratified"\n'
+        '[backbone]\nname = "resnet"\ndepth = 18\nweights = "none"\n[training]\nepochs = 1\n'
+    )
+    assert btkit("run", tmp_path / "two.toml", "--runs", tmp_path, "--name", "other").status == 0
+    wish = ("--source", "image_folder", "--set", f"source.root={root}", "--against", tmp_path / "other")
+    ended = btkit("evaluate", runs / "one", *wish, "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert "different classes" in ended.err
+    assert btkit("evaluate", runs / "one", "--against", runs / "two", "--split", "train").status == 2
+
+
 def test_wishes_that_do_not_fit_are_told(runs: Path, btkit: Callable, yes_and_no: Path, tmp_path: Path) -> None:
     assert btkit("evaluate", runs / "one", "--set", "source.root=x").status == 2
     assert btkit("evaluate", tmp_path).status == 2

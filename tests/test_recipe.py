@@ -68,6 +68,8 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
          "[split] folds: goes with method = \"kfold\", not with \"grouped\"."),
         ("[split]\nmethod = 'stratified'\nkeep_together = 'nothing'",
          "[split] keep_together: goes with method = \"kfold\", not with \"stratified\"."),
+        ("[split]\nmethod = 'kfold'\nhold_out = 'unmatched'",
+         "[split] hold_out: does not go with a cross-validation, which tests every slice once."),
         ("[split]\nmethod = 'kfold'\nfolds = 1", "[split] folds: should be greater than or equal to 2, not 1."),
         ("[training]\nworkers = 4", "[training] workers: data-parallel training: not in this version of btkit yet."),
     ],

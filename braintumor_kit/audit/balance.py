@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats.contingency import association
 
-from braintumor_kit.audit.subject import Subject
+from braintumor_kit.audit.subject import Subject, file_kind
 
 NOTABLE = 0.1
 """Cramer's V from which a difference between splits is worth a word (Cohen's "small" for two columns)."""
@@ -24,7 +23,7 @@ def form(subject: Subject) -> list[str]:
     """File format, size, depth and colour of each picture in words, such as "jpg 512 x 512 8-bit grey"."""
     words = []
     for sample, record in zip(subject.samples, subject.records, strict=True):
-        kind = PurePath(sample.id).suffix.lower().lstrip(".")
+        kind = file_kind(sample.id)
         colour = "grey" if record["channels"] == 1 or record["coloured"] < 1e-3 else "colour"
         words.append(f"{kind} {record['width']} x {record['height']} {record['bits']}-bit {colour}".strip())
     return words

@@ -7,7 +7,7 @@ FAILINGS = {
     "unreadable": "pictures that cannot be read",
     "foreign": "pictures of another kind",
     "duplicate": "copies within the data set, in one split or across",
-    "conflict": "copies with different labels",
+    "conflict": "labels that contradict each other: of copies, or of a slice and the index of patients",
     "leak": "copies or patients on both sides of the split",
     "imbalance": "a property that differs notably between splits",
     "shortcut": "a probe that sees only a shortcut comes halfway from chance to certainty",

@@ -162,7 +162,6 @@ def pairs(subject: Subject, limit: int) -> list[dict[str, Any]]:
         by_kind[splits[0] == splits[1], change].append(
             {
                 "ids": [subject.samples[one].id, subject.samples[other].id],
-                "places": [one, other],
                 "splits": splits,
                 "labels": [subject.samples[one].label, subject.samples[other].label],
                 "similarity": round(similarity, 4),

@@ -4,7 +4,6 @@ Each is judged by cross-validation in which copies and slices of one patient sta
 owes to the shortcut. What a network reaches beyond that may be owed to the tumour; what it reaches below is no merit.
 """
 
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 
-from braintumor_kit.audit.subject import Subject
+from braintumor_kit.audit.subject import Subject, file_kind
 
 FOLDS = 5
 MOST = 10_000
@@ -26,18 +25,18 @@ def shortcut_probes(subject: Subject, seed: int = 0) -> dict[str, Any] | None:
     Returns:
         None where the set is too small: a class of fewer unrelated pictures than folds.
     """
-    places = _chosen(len(subject.samples), seed)
+    places = _some(np.arange(len(subject.samples)), seed)
     labels, groups = subject.labels[places], subject.components[places]
     if min(len(np.unique(groups[labels == label])) for label in np.unique(labels)) < FOLDS:
         return None
     folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels, groups))
     records = subject.records[places]
-    suffixes = [PurePath(subject.samples[place].id).suffix.lower() for place in places]
+    kinds = [file_kind(subject.samples[place].id) for place in places]
     views = {
         "border": records["border"],
         "background": records["background"],
         "intensity_statistics": records["intensity"],
-        "file_format": _file_format(records, suffixes),
+        "file_format": _file_format(records, kinds),
     }
     figures: dict[str, Any] = {name: _accuracy(_boosted(seed), view, labels, folds) for name, view in views.items()}
     small = records["small"].reshape(len(places), -1)
@@ -55,15 +54,15 @@ def neighbour_across(subject: Subject) -> float | None:
     part = next((name for name in ("test", "validation") if name in subject.parts), None)
     if part is None or "train" not in subject.parts:
         return None
-    train = np.flatnonzero(subject.within("train"))[:MOST]
-    test = np.flatnonzero(subject.within(part))[:MOST]
+    train, test = (_some(np.flatnonzero(subject.within(name))) for name in ("train", part))
     small = subject.records["small"].reshape(len(subject.samples), -1).astype(np.float32)
     nearest = KNeighborsClassifier(1).fit(small[train], subject.labels[train])
     return float(nearest.score(small[test], subject.labels[test]))
 
 
-def _chosen(count: int, seed: int) -> NDArray[np.int64]:
-    return np.sort(np.random.default_rng(seed).permutation(count)[:MOST])
+def _some(places: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
+    """All of them, or as many as are looked at, drawn at random."""
+    return np.sort(np.random.default_rng(seed).permutation(places)[:MOST])
 
 
 def _boosted(seed: int) -> HistGradientBoostingClassifier:
@@ -80,8 +79,8 @@ def _accuracy(classifier: Any, view: NDArray[Any], labels: NDArray[np.int64], fo
     return right / len(labels)
 
 
-def _file_format(records: NDArray[Any], suffixes: list[str]) -> NDArray[np.float64]:
+def _file_format(records: NDArray[Any], kinds: list[str]) -> NDArray[np.float64]:
     """Width, height, their ratio, depth, channels and the kind of file, (N, 6)."""
-    _, kind = np.unique(suffixes, return_inverse=True)
+    _, kind = np.unique(kinds, return_inverse=True)
     width, height = records["width"].astype(float), records["height"].astype(float)
     return np.column_stack([width, height, width / height, records["bits"], records["channels"], kind])

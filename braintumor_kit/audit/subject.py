@@ -3,14 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts import SPLITS, Sample
+from braintumor_kit.contracts.pictures import PICTURE_SUFFIXES
 from braintumor_kit.matching.copies import Copies
 from braintumor_kit.matching.patients import Matches, PatientIndex
+
+
+def file_kind(id: str) -> str:
+    """The format that a sample's id names, such as "png"; nothing where it names none."""
+    suffix = PurePath(id).suffix.lower()
+    return suffix.lstrip(".") if suffix in PICTURE_SUFFIXES else ""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def _overview(findings: Mapping[str, Any]) -> Table:
         ("sets of identical pictures", findings["identical_groups"]),
         ("pairs of near-duplicates", findings["near_duplicate_pairs"]),
         ("pictures left when copies are counted once", findings["different_pictures"]),
-        ("copies with different labels", len(findings["label_conflicts"])),
+        ("labels that contradict each other", len(findings["label_conflicts"])),
         ("patients known", patients["groups"]),
         ("slices without a known patient", patients["slices_without"]),
         ("patients in several splits", len(findings["divided_groups"])),
@@ -133,7 +133,7 @@ def _probes(findings: Mapping[str, Any]) -> Table:
     if probes is None:
         return Table("", (), ())
     words = {
-        "border": "the outermost 3.6 % of the picture",
+        "border": "a border of 3.6 % of the side",
         "background": "what lies outside of the head",
         "intensity_statistics": "ten statistics of grey levels",
         "file_format": "size and kind of the file",

@@ -66,7 +66,12 @@ def evaluate(
     run = find_run(argument, runs)
     if part is not None and source is not None:
         raise click.UsageError("--split goes with the run's own slices, not with --source.")
-    if against is not None and source is None and part is None and not corruptions:
+    if against is not None and source is None and (part is not None or corruptions):
+        raise click.UsageError(
+            "--against compares the test slices that both runs recorded, or goes with --source: slices of another "
+            "split, the other run may have been trained on."
+        )
+    if against is not None and source is None:
         _recorded(run, find_run(against, runs), out, as_json)
         return
     with large_imports():
@@ -81,7 +86,9 @@ def evaluate(
     if against is not None:
         other = trained_of(find_run(against, runs))
         seen_by_other = _examined(ctx, run, other, part, source, overrides, told)
-        results["comparison"] = workflow.against(examined, given, workflow.answers(other, seen_by_other, told))
+        results["comparison"] = workflow.against(
+            examined, given, seen_by_other, workflow.answers(other, seen_by_other, told)
+        )
     if corruptions:
         results["robustness"] = workflow.robustness(trained, examined, given, told)
     folder = out or run.folder / "evaluations" / _folder_name(examined.name)

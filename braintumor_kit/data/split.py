@@ -13,6 +13,10 @@ from braintumor_kit.recipe.tables import SplitTable
 Split = tuple[str, ...]
 """The split of each sample, in the order of the samples."""
 
+_OTHERWISE = {
+    False: 'method = "stratified" divides by slice, "deduplicated" keeps copies together',
+    True: 'keep_together = "nothing" deals slice by slice, "copies" keeps copies together',
+}
 _NOUNS = {"patients": "patients", "copies": "unrelated pictures", "nothing": "slices"}
 
 
@@ -181,8 +185,7 @@ def _check_patients(samples: Sequence[Sample], settings: SplitTable) -> None:
     if all(sample.group is None for sample in samples):
         raise InputError(
             f'[split] method = "{settings.method}" keeps patients apart, but the source knows no patients; '
-            'method = "stratified" divides by slice, "deduplicated" keeps copies together, and [source] '
-            "recover_patients = true may find them."
+            f"{_OTHERWISE[settings.method == 'kfold']}, and [source] recover_patients = true may find them."
         )
     labels: dict[str, set[str]] = defaultdict(set)
     for sample in samples:

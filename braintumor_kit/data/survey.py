@@ -81,10 +81,10 @@ def record_of(picture: NDArray[Any], pixels: PixelsTable) -> Any:
     Raises:
         ImageError: where it is no picture.
     """
+    prepared = to_colour(prepare(picture, pixels).squeeze(), "grey")  # which refuses what is no picture
     channels = 1 if picture.ndim == 2 else picture.shape[2]
     if channels > 1 and (picture == picture[..., :1]).all():
         picture = picture[..., 0]  # grey, however it is stored
-    prepared = to_colour(prepare(picture, pixels).squeeze(), "grey")
     grey = np.rint(to_colour(to_display(picture), "grey")).astype(np.uint8)
     head = head_mask(grey)
     record = np.zeros((), RECORD)

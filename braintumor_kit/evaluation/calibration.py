@@ -27,12 +27,18 @@ def scaled(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np
 def fit_temperature(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
     """The temperature with the least negative log-likelihood, between 0.05 and 20.
 
+    Where every answer is right, ever colder probabilities would be ever likelier, and the first mistake on other slices
+    would cost any price: nothing can be learnt then, and the temperature is 1.
+
     Args:
         labels: class numbers (N,).
         probabilities: (N, K), of slices that the weights were not fitted to.
     """
 
     from scipy.optimize import minimize_scalar
+
+    if (probabilities.argmax(axis=1) == labels).all():
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         return negative_log_likelihood(labels, scaled(probabilities, float(np.exp(log_temperature))))

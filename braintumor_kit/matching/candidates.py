@@ -1,8 +1,8 @@
 """Pairs of pictures whose fingerprints are alike in one of the turns and crops.
 
-Up to `EXACT` pictures every pair is compared, which is exact. Larger sets go through an index of inverted lists
-(faiss, `IndexIVFScalarQuantizer`): each fingerprint is compared with those that lie near it only. There a pair can be
-missed; each pair is looked for in both directions and in every turn and crop, so few are.
+Up to `EXACT` pictures every pair is compared, and of each picture the `MOST` most alike are kept. Larger sets go
+through an index of inverted lists (faiss, `IndexIVFScalarQuantizer`): each fingerprint is compared with those that lie
+near it only. There a pair can be missed; each is looked for in both directions and in every turn and crop, so few are.
 """
 
 from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ def watched_layers(model: keras.Model) -> list[keras.KerasTensor]:
     for layer in model.layers:
         if isinstance(layer, (keras.layers.InputLayer, keras.layers.Rescaling, keras.Model)):
             continue
-        output = getattr(layer, "output", None)  # a layer that is used twice has none
+        output = getattr(layer, "output", None)
         if not isinstance(output, keras.KerasTensor) or len(output.shape) != 4:
             continue
         first = getattr(layer, "data_format", "channels_last") == "channels_first"

@@ -36,6 +36,8 @@ def _split(split: SplitTable) -> Iterator[tuple[Path_, str]]:
         yield ("split", "collections"), "goes with the name of one of its collections as hold_out."
     if split.collections is None and split.hold_out not in (None, "unmatched"):
         yield ("split", "hold_out"), 'is "unmatched" or the name of a collection; collections says which slices it has.'
+    if split.method == "kfold" and split.hold_out is not None:
+        yield ("split", "hold_out"), "does not go with a cross-validation, which tests every slice once."
     if split.method != "kfold":
         for key in ("folds", "keep_together"):
             if getattr(split, key) is not None:

@@ -1,6 +1,6 @@
 """`btkit audit`: everything that is wrong with a data set and its split, found and written down."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,13 +154,14 @@ def write_audit(done: Audit, folder: Path) -> None:
         ("id", "label", "group", "split", "collection"),
         ((sample.id, sample.label, sample.group, part, name) for sample, name, part in rows),
     )
-    write_audit_page(folder / "audit.html", done.findings, pairs(done.subject, PAIRS), _pictures(done))
+    shown = pairs(done.subject, PAIRS)
+    write_audit_page(folder / "audit.html", done.findings, shown, _pictures(done, shown))
 
 
-def _pictures(done: Audit) -> dict[str, Any]:
+def _pictures(done: Audit, shown_pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Thumbnails by id, uint8 (64, 64)."""
     place = {sample.id: number for number, sample in enumerate(done.subject.samples)}
-    shown = [id for pair in pairs(done.subject, PAIRS) for id in pair["ids"]]
+    shown = [id for pair in shown_pairs for id in pair["ids"]]
     shown += [item["id"] for item in done.findings["foreign"][:PAIRS]]
     shown += [id for item in done.findings["label_conflicts"][:PAIRS] for id in item["ids"]]
     return {id: done.subject.records["thumbnail"][place[id]] for id in shown if id in place}

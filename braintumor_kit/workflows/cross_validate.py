@@ -185,4 +185,4 @@ def _draw(
 ) -> None:
     figures.confusion_matrices(folder / "confusion_matrix.png", metrics)
     figures.reliability_diagram(folder / "reliability.png", labels, probabilities, calibrated, "test")
-    figures.risk_coverage_curve(folder / "risk_coverage.png", labels, calibrated, "test")
+    figures.risk_coverage_curve(folder / "risk_coverage.png", labels, probabilities, "test")

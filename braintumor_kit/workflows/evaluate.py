@@ -93,6 +93,8 @@ def _examined(dataset: Dataset, trained: Trained, name: str, chosen: Sequence[bo
     wanted = {sample.id for sample, inside in zip(dataset.samples, chosen, strict=True) if inside}
     with reporter.bar("decoding") as progress:
         dataset, slices = decoded_slices(dataset, trained.pixels, "skip", progress)
+    for bad in dataset.bad:
+        reporter.say(f"left out: {bad.id}: {bad.reason}")
     places = np.array([place for place, sample in enumerate(dataset.samples) if sample.id in wanted], dtype=np.int64)
     if not len(places):
         raise InputError(f"there is no slice to evaluate on in {name}.")
@@ -117,10 +119,6 @@ class Answers:
     plain: NDArray[np.float64]
     calibrated: NDArray[np.float64] | None
     unlike: NDArray[np.bool_] | None
-
-    @property
-    def surest(self) -> NDArray[np.float64]:
-        return self.plain if self.calibrated is None else self.calibrated
 
 
 def answers(trained: Trained, examined: Examined, reporter: Reporter, change: tuple[str, int] | None = None) -> Answers:
@@ -184,8 +182,17 @@ def _short(examined: Examined, given: Answers) -> dict[str, Any]:
     }
 
 
-def against(examined: Examined, first: Answers, second: Answers) -> dict[str, Any]:
-    """A paired comparison of two models on the same slices."""
+def against(examined: Examined, first: Answers, seen_by_second: Examined, second: Answers) -> dict[str, Any]:
+    """A paired comparison of two models on the same slices.
+
+    Raises:
+        InputError: where the models tell other classes apart, or other slices could be read for either.
+    """
+    if seen_by_second.common.classes != examined.common.classes:
+        lists = " and ".join(", ".join(seen.common.classes) for seen in (examined, seen_by_second))
+        raise InputError(f"the two models tell different classes apart on these slices: {lists}.")
+    if list(seen_by_second.ids) != list(examined.ids):
+        raise InputError("the two models prepare pictures differently, and some can be read for one of them alone.")
     one, two = first.plain.argmax(axis=1), second.plain.argmax(axis=1)
     return compare(examined.labels, one, two, examined.units, len(examined.common.classes))
 
@@ -246,6 +253,6 @@ def write_results(folder: Path, examined: Examined, given: Answers, results: dic
     figures.reliability_diagram(
         folder / "reliability.png", examined.labels, given.plain, given.calibrated, examined.name
     )
-    figures.risk_coverage_curve(folder / "risk_coverage.png", examined.labels, given.surest, examined.name)
+    figures.risk_coverage_curve(folder / "risk_coverage.png", examined.labels, given.plain, examined.name)
     if "robustness" in results:
         figures.robustness_curves(folder / "robustness.png", results["robustness"])

@@ -263,7 +263,7 @@ def _draw(
     figures.confusion_matrices(folder / "confusion_matrix.png", metrics)
     plain = probabilities[places].astype(np.float64)
     figures.reliability_diagram(folder / "reliability.png", labels, plain, calibrated[places], part)
-    figures.risk_coverage_curve(folder / "risk_coverage.png", labels, calibrated[places], part)
+    figures.risk_coverage_curve(folder / "risk_coverage.png", labels, plain, part)
     figures.sample_sheet(folder / "sample_sheet.png", _samples_of_each_class(material, seed), material.dataset.classes)
 
 
