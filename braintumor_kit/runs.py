@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from braintumor_kit.errors import InputError, WorkError
+from braintumor_kit.errors import BtkitError, InputError, WorkError
 from braintumor_kit.files import read_csv, read_json, write_json, write_text
 
 FORMAT = 1
@@ -43,6 +43,12 @@ class Run:
     def record(self) -> Mapping[str, Any]:
         """The content of `record.json`."""
         return read_json(self.folder / "record.json")
+
+    @property
+    def folds(self) -> int | None:
+        """How many folds a cross-validation holds; None for a single training."""
+        folds = self.record.get("folds")
+        return folds if isinstance(folds, int) else None
 
     @cached_property
     def resolved(self) -> Mapping[str, Any]:
@@ -153,6 +159,15 @@ def update_record(run: Run, **changes: Any) -> None:
 def end_record(run: Run, status: str, **changes: Any) -> None:
     """Marks the run's end; `status` is "finished", "failed" or "interrupted"."""
     update_record(run, status=status, ended=datetime.now(UTC).isoformat(timespec="seconds"), **changes)
+
+
+def try_to_end_record(run: Run, status: str, reason: str) -> None:
+    """The same after a failure. The disk may be what failed: then the record stays at "running" and the first error
+    is the one that counts."""
+    try:
+        end_record(run, status, reason=reason)
+    except (BtkitError, OSError):
+        return
 
 
 def save_recipe(run: Run, text: str, resolved: Mapping[str, Any]) -> None:

@@ -8,6 +8,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+TINY_NETWORK = """
+[pixels]
+image_size = 32
+[backbone]
+name = "resnet"
+depth = 18
+[training]
+epochs = 1
+batch_size = 8
+precision = "float32"
+"""
+"""The rest of a recipe: a network that is trained on heads in seconds."""
+
 Picture = NDArray[np.uint8]
 SIDE = 96
 

@@ -10,27 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from heads import SIDE, add_heads, head, save
+from heads import SIDE, TINY_NETWORK, add_heads, head, save
 
 from braintumor_kit.commands.main import run_command_line
 from braintumor_kit.files import read_csv
 
-RECIPE = """
+RECIPE = (
+    """
 [source]
 name = "image_folder"
 root = "{root}"
 [split]
 {split}
-[pixels]
-image_size = 32
-[backbone]
-name = "resnet"
-depth = 18
-[training]
-epochs = 1
-batch_size = 8
-precision = "float32"
 """
+    + TINY_NETWORK
+)
 
 
 def divided(root: Path) -> Path:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from heads import add_heads, head, save
+from heads import TINY_NETWORK, add_heads, head, save
 
 from braintumor_kit.contracts import InputError, Sample
 from braintumor_kit.data.cache import Slices
 from braintumor_kit.data.dataset import Dataset
-from braintumor_kit.data.leaks import Leaks, check_leaks, find_leaks
+from braintumor_kit.data.leaks import Leaks, check_leaks, find_leaks, same_pictures
 from braintumor_kit.recipe.load import load_source
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -35,7 +35,7 @@ def found(
     array = np.zeros((max(rows or numbers) + 1, 4, 4, 1), np.uint8)
     order = np.array(rows or numbers, dtype=np.int64)
     array[order, 0, 0, 0] = pixels or list(numbers)
-    return find_leaks(dataset, Slices(array, order), tuple(split))
+    return find_leaks(dataset.samples, same_pictures(dataset, Slices(array, order)), tuple(split))
 
 
 def test_a_clean_split_has_no_leaks() -> None:
@@ -112,20 +112,14 @@ def test_a_leak_stops_a_run_unless_it_is_allowed() -> None:
 
 # Through the command line
 
-RECIPE = """
+RECIPE = (
+    """
 [source]
 name = "image_folder"
 root = "data"
-[pixels]
-image_size = 32
-[backbone]
-name = "resnet"
-depth = 18
-[training]
-epochs = 1
-batch_size = 8
-precision = "float32"
 """
+    + TINY_NETWORK
+)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def neighbour_across(subject: Subject) -> float | None:
     Returns:
         None where the set is not divided.
     """
-    part = next((name for name in ("test", "validation") if name in subject.parts), None)
+    part = subject.reported
     if part is None or "train" not in subject.parts:
         return None
     train, test = (_some(np.flatnonzero(subject.within(name))) for name in ("train", part))

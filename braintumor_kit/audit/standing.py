@@ -21,7 +21,7 @@ def standing(subject: Subject, predicted: Mapping[str, str]) -> dict[str, Any] |
     Args:
         predicted: the class that the run predicts, by the sample's id.
     """
-    part = next((name for name in ("test", "validation") if name in subject.parts), None)
+    part = subject.reported
     if part is None:
         return None
     known = np.array([sample.id in predicted for sample in subject.samples])

@@ -54,6 +54,11 @@ class Subject:
         """The splits that occur, in their usual order."""
         return [part for part in SPLITS if part in self.split]
 
+    @property
+    def reported(self) -> str | None:
+        """The split whose figures are reported: test, or validation where there is none; None where undivided."""
+        return next((name for name in ("test", "validation") if name in self.parts), None)
+
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Class numbers, (N,)."""

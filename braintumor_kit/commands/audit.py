@@ -98,7 +98,7 @@ def _subject(
         if overrides:
             raise click.UsageError("--set goes with a recipe or --source; a run is audited as it was made.")
         run = find_run(recipe, Path())
-        if isinstance(run.record.get("folds"), int):
+        if run.folds is not None:
             raise InputError(f"'{recipe}' is a cross-validation: audit one of its folds, such as {recipe}/fold-1.")
         return run, recipe_of(run.resolved, run.folder / "resolved.json", known)
     return None, load_recipe_data(find_recipe(str(recipe)), overrides, known)

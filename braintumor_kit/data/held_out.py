@@ -6,12 +6,10 @@ from pathlib import Path
 
 from braintumor_kit.contracts import InputError, Sample
 from braintumor_kit.files import read_csv, reason_of
-from braintumor_kit.recipe.tables import SplitTable
+from braintumor_kit.recipe.tables import UNMATCHED, SplitTable
 
 HELD_OUT = "held_out"
 """What stands for it in the place of a split."""
-
-UNMATCHED = "unmatched"
 
 
 def held_out(samples: Sequence[Sample], settings: SplitTable) -> list[bool]:

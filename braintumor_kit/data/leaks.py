@@ -51,12 +51,20 @@ class Leaks:
         return {"identical_sets": len(self.identical), "patients": len(self.patients), "warning": self.sentence}
 
 
-def find_leaks(dataset: Dataset, slices: Slices, split: Split) -> Leaks:
-    """Identical pictures, by the file's content or by what the network sees, and known patients across splits."""
-    sets = joined(dataset.fingerprints, _digests(slices))
-    twins = _across(sets, range(len(split)), split)
-    names = [tuple(dataset.samples[place].id for place in members) for members in sorted(twins)]
-    return Leaks(tuple(names), _patients(dataset.samples, split))
+def same_pictures(dataset: Dataset, slices: Slices) -> list[int]:
+    """The set of identical pictures that each sample belongs to: by the file's content or by what the network sees."""
+    return joined(dataset.fingerprints, _digests(slices))
+
+
+def find_leaks(samples: Sequence[Sample], pictures: Sequence[int], split: Split) -> Leaks:
+    """Identical pictures and known patients across splits.
+
+    Args:
+        pictures: what `same_pictures` gives.
+    """
+    twins = _across(pictures, range(len(split)), split)
+    names = [tuple(samples[place].id for place in members) for members in sorted(twins)]
+    return Leaks(tuple(names), _patients(samples, split))
 
 
 def check_leaks(leaks: Leaks, allowed: bool) -> None:

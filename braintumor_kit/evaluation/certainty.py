@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,22 @@ from braintumor_kit.files import read_arrays, read_json, whole, write_json
 
 VALUES, ARRAYS = "certainty.json", "certainty.npz"
 _LARGEST = 200_000_000
+
+
+class Verdict(NamedTuple):
+    """What to make of a model's answers.
+
+    Attributes:
+        calibrated: probabilities, (N, K).
+        scores: how unlike the training each picture is, (N,); None where nobody can tell.
+        unlike: whether that is more than the threshold, (N,); None where nobody can tell.
+        abstain: whether the answer is better not given, (N,).
+    """
+
+    calibrated: NDArray[np.float64]
+    scores: NDArray[np.float64] | None
+    unlike: NDArray[np.bool_] | None
+    abstain: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,19 @@ class Certainty:
     def calibrated(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Calibrated probabilities (N, K)."""
         return scaled(probabilities, self.temperature)
+
+    @property
+    def detects(self) -> bool:
+        """Whether it can tell pictures unlike the training."""
+        return self.detector is not None
+
+    def verdict(self, probabilities: NDArray[np.floating[Any]], features: Features) -> "Verdict":
+        """What to make of answers, from their probabilities (N, K) and what the watched layers make of the pictures."""
+        calibrated = self.calibrated(probabilities.astype(np.float64))
+        scores = self.detector.scores(features) if self.detector and features else None
+        unlike = None if scores is None else scores > self.threshold
+        nowhere = np.zeros(len(calibrated), dtype=bool)
+        return Verdict(calibrated, scores, unlike, self.abstains(calibrated, nowhere if unlike is None else unlike))
 
     def abstains(self, calibrated: NDArray[np.float64], outliers: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which answers are better not given: of unlike pictures, and where no class is likely enough; (N,)."""

@@ -6,7 +6,7 @@ one matrix product gives them all (Efron and Tibshirani 1993, chapter 6, percent
 likewise a function of the patients' sums and numbers of slices.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,13 @@ _AT_ONCE = 4_000_000
 
 Figure = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Confusion matrices (..., K, K), true class in rows, to one figure each (...)."""
+
+
+def units_of(groups: Sequence[str | None], names: Iterable[object]) -> list[str]:
+    """What is resampled: the patient of each slice, or the slice itself, by its name, where no patient is known."""
+    return [
+        f"group {group}" if group is not None else f"slice {name}" for group, name in zip(groups, names, strict=True)
+    ]
 
 
 def confusion_matrices(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from braintumor_kit.evaluation.calibration import negative_log_likelihood
-from braintumor_kit.evaluation.intervals import bootstrap, confusion_matrices
+from braintumor_kit.evaluation.intervals import bootstrap, confusion_matrices, units_of
 from braintumor_kit.evaluation.selective import area_under_risk_coverage
 
 ECE_BINS = 15
@@ -67,7 +67,7 @@ def evaluate(
     """
     if len(labels) == 0:
         return None
-    units = [f"group {group}" if group is not None else f"slice {place}" for place, group in enumerate(groups)]
+    units = units_of(groups, range(len(groups)))
     figures = _headlines(labels, probabilities.argmax(axis=1), units, len(classes))
     confusion = figures.pop("confusion")
     return {

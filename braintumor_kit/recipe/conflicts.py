@@ -5,7 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from braintumor_kit.recipe.problems import Path_
-from braintumor_kit.recipe.tables import CallbacksTable, ExplainTable, ScheduleTable, SplitTable, Table, TrainingTable
+from braintumor_kit.recipe.tables import (
+    UNMATCHED,
+    CallbacksTable,
+    ExplainTable,
+    ScheduleTable,
+    SplitTable,
+    Table,
+    TrainingTable,
+)
 
 SCHEDULE_KEYS = {
     "step_epochs": ("step",),
@@ -32,9 +40,9 @@ def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
 
 
 def _split(split: SplitTable) -> Iterator[tuple[Path_, str]]:
-    if split.collections is not None and split.hold_out in (None, "unmatched"):
+    if split.collections is not None and split.hold_out in (None, UNMATCHED):
         yield ("split", "collections"), "goes with the name of one of its collections as hold_out."
-    if split.collections is None and split.hold_out not in (None, "unmatched"):
+    if split.collections is None and split.hold_out not in (None, UNMATCHED):
         yield ("split", "hold_out"), 'is "unmatched" or the name of a collection; collections says which slices it has.'
     if split.method == "kfold" and split.hold_out is not None:
         yield ("split", "hold_out"), "does not go with a cross-validation, which tests every slice once."

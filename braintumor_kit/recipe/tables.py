@@ -88,6 +88,10 @@ class PixelsTable(Table):
         return self.image_size, self.image_size, 3 if self.colour == "rgb" else 1
 
 
+UNMATCHED = "unmatched"
+"""What `hold_out` says for slices without a patient; every other word is the name of a collection."""
+
+
 class SplitTable(Table):
     """How train, validation and test are made. Validation selects the model; test is only reported."""
 

@@ -10,27 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from braintumor_kit.contracts import BtkitError, InputError
+from braintumor_kit.contracts import InputError
 from braintumor_kit.data.split import split_digest
 from braintumor_kit.evaluation.metrics import HEADLINES, evaluate
 from braintumor_kit.files import read_csv, read_json, write_csv, write_json
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, end_record, save_recipe, start_record, update_record
+from braintumor_kit.runs import Run, end_record, save_recipe, start_record, try_to_end_record, update_record
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.material import Material, all_leaks
 from braintumor_kit.workflows.train import build, train_into
 
 
-def is_cross_validation(run: Run) -> bool:
-    """Whether a run holds folds."""
-    return isinstance(run.record.get("folds"), int)
-
-
 def fold_runs(run: Run) -> list[Run]:
     """The folds of a cross-validation, in order."""
-    return [Run(run.folder / f"fold-{number}") for number in range(1, int(run.record["folds"]) + 1)]
+    return [Run(run.folder / f"fold-{number}") for number in range(1, (run.folds or 0) + 1)]
 
 
 def begin(
@@ -99,7 +94,7 @@ def cross_validate(
         _pool(run, materials, reporter)
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        _try_to_end(run, status, f"{type(error).__name__}: {error}")
+        try_to_end_record(run, status, f"{type(error).__name__}: {error}")
         reporter.say(f"finished folds are kept; go on with: btkit run --resume {shlex.quote(str(run.folder))}")
         raise
     end_record(run, "finished")
@@ -115,14 +110,6 @@ def _train_fold(fold: Run, recipe: Recipe, text: str, material: Material, argv: 
     seed_everything(recipe.tables.seed)
     classifier = build(recipe, material.dataset)
     train_into(Run(fold.folder), recipe, text, material, classifier, argv, datetime.now(UTC), reporter)
-
-
-def _try_to_end(run: Run, status: str, reason: str) -> None:
-    """The disk may be what failed: then the first error is the one that counts."""
-    try:
-        end_record(run, status, reason=reason)
-    except (BtkitError, OSError):
-        return
 
 
 def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:

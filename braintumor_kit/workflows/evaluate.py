@@ -13,6 +13,7 @@ from braintumor_kit.data.cache import Slices, decoded_slices
 from braintumor_kit.data.dataset import Dataset
 from braintumor_kit.evaluation.class_sets import Common, common_classes
 from braintumor_kit.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from braintumor_kit.evaluation.intervals import units_of
 from braintumor_kit.evaluation.metrics import accuracy, balanced_accuracy, evaluate, expected_calibration_error
 from braintumor_kit.evaluation.paired import compare
 from braintumor_kit.files import write_csv, write_json
@@ -46,14 +47,6 @@ class Examined:
     labels: NDArray[np.int64]
     slices: Slices
     places: NDArray[np.int64]
-
-    @property
-    def units(self) -> list[str]:
-        """What is resampled: patients, or slices where they are not known."""
-        return [f"group {group}" if group is not None else f"slice {id}" for id, group in self._pairs()]
-
-    def _pairs(self) -> Any:
-        return zip(self.ids, self.groups, strict=True)
 
 
 def own_split(run: Run, part: str | None, trained: Trained, registry: Registry, reporter: Reporter) -> Examined:
@@ -124,8 +117,8 @@ class Answers:
 def answers(trained: Trained, examined: Examined, reporter: Reporter, change: tuple[str, int] | None = None) -> Answers:
     """What a model says, of the slices as they are or corrupted (name and severity)."""
     certainty = trained.certainty
-    predictor = Predictor(trained.model, watch=certainty is not None and certainty.detector is not None)
-    said, scores = [], []
+    predictor = Predictor(trained.model, watch=certainty is not None and certainty.detects)
+    said, verdicts = [], []
     title = "predicting" if change is None else f"{change[0].replace('_', ' ')}, severity {change[1]}"
     with reporter.bar(title) as progress:
         for start in range(0, len(examined.places), predictor.batch_size):
@@ -135,16 +128,16 @@ def answers(trained: Trained, examined: Examined, reporter: Reporter, change: tu
                 pictures = corrupted(pictures, *change, seeds=places)
             probabilities, features = predictor.observed(pictures)
             said.append(probabilities)
-            if certainty is not None and certainty.detector is not None and features:
-                scores.append(certainty.detector.scores(features))
+            if certainty is not None:
+                verdicts.append(certainty.verdict(probabilities, features))
             progress(start + len(places), len(examined.places))
-    plain = np.concatenate(said).astype(np.float64)
-    unlike = np.concatenate(scores) > certainty.threshold if scores and certainty is not None else None
-    calibrated = certainty.calibrated(plain) if certainty is not None else None
     common = examined.common
-    return Answers(
-        common.probabilities(plain), None if calibrated is None else common.probabilities(calibrated), unlike
-    )
+    plain = common.probabilities(np.concatenate(said))
+    if not verdicts:
+        return Answers(plain, None, None)
+    unlike = [verdict.unlike for verdict in verdicts if verdict.unlike is not None]
+    calibrated = common.probabilities(np.concatenate([verdict.calibrated for verdict in verdicts]))
+    return Answers(plain, calibrated, np.concatenate(unlike) if unlike else None)
 
 
 def figures_of(examined: Examined, given: Answers) -> dict[str, Any]:
@@ -194,7 +187,7 @@ def against(examined: Examined, first: Answers, seen_by_second: Examined, second
     if list(seen_by_second.ids) != list(examined.ids):
         raise InputError("the two models prepare pictures differently, and some can be read for one of them alone.")
     one, two = first.plain.argmax(axis=1), second.plain.argmax(axis=1)
-    return compare(examined.labels, one, two, examined.units, len(examined.common.classes))
+    return compare(examined.labels, one, two, units_of(examined.groups, examined.ids), len(examined.common.classes))
 
 
 def recorded_against(first: Run, second: Run) -> dict[str, Any]:
@@ -218,9 +211,9 @@ def recorded_against(first: Run, second: Run) -> dict[str, Any]:
         np.array([classes.index(table[id][key]) for id in ids], dtype=np.int64)
         for table, key in ((rows[0], "label"), (rows[0], "predicted"), (rows[1], "predicted"))
     )
-    units = [f"group {rows[0][id]['group']}" if rows[0][id]["group"] else f"slice {id}" for id in ids]
-    over = "patients" if any(rows[0][id]["group"] for id in ids) else "slices"
-    return {"split": part, "interval_over": over, **compare(labels, one, two, units, len(classes))}
+    groups = [rows[0][id]["group"] or None for id in ids]
+    over = "patients" if any(groups) else "slices"
+    return {"split": part, "interval_over": over, **compare(labels, one, two, units_of(groups, ids), len(classes))}
 
 
 def write_results(folder: Path, examined: Examined, given: Answers, results: dict[str, Any]) -> None:

@@ -59,16 +59,13 @@ def _flagged(
         if not len(places):
             found[part] = None
             continue
-        outliers = np.zeros(len(places), dtype=bool)
-        if certainty.detector is not None:
-            outliers = certainty.detector.scores(parts[part]) > certainty.threshold
-        plain = probabilities[places].astype(np.float64)
-        abstained = certainty.abstains(certainty.calibrated(plain), outliers)
-        right = plain.argmax(axis=1) == material.dataset.labels[places]
+        verdict = certainty.verdict(probabilities[places], parts.get(part, ()))
+        right = probabilities[places].argmax(axis=1) == material.dataset.labels[places]
+        answered = ~verdict.abstain
         found[part] = {
             "n": len(places),
-            "out_of_distribution": float(outliers.mean()) if certainty.detector else None,
-            "abstained": float(abstained.mean()),
-            "accuracy_where_answered": float(right[~abstained].mean()) if not abstained.all() else None,
+            "out_of_distribution": None if verdict.unlike is None else float(verdict.unlike.mean()),
+            "abstained": float(verdict.abstain.mean()),
+            "accuracy_where_answered": float(right[answered].mean()) if answered.any() else None,
         }
     return found

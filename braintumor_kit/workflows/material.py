@@ -12,7 +12,7 @@ from braintumor_kit.contracts import SPLITS
 from braintumor_kit.data.cache import Slices, decoded_slices
 from braintumor_kit.data.dataset import Dataset
 from braintumor_kit.data.held_out import HELD_OUT
-from braintumor_kit.data.leaks import Leaks, check_leaks, find_leaks
+from braintumor_kit.data.leaks import Leaks, check_leaks, find_leaks, same_pictures
 from braintumor_kit.data.split import Split
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe
@@ -51,7 +51,8 @@ def gather(recipe: Recipe, dataset: Dataset, reporter: Reporter) -> list[Materia
         dataset, slices = decoded_slices(dataset, tables.pixels, tables.source.on_bad_image, progress)
     splits = splits_of(recipe, dataset, reporter)
     _tell_data(recipe, dataset, splits, reporter)
-    materials = [Material(dataset, slices, split, find_leaks(dataset, slices, split)) for split in splits]
+    pictures = same_pictures(dataset, slices)
+    materials = [Material(dataset, slices, split, find_leaks(dataset.samples, pictures, split)) for split in splits]
     for material in materials:
         check_leaks(material.leaks, tables.split.allow_leaks)
     if leaks := all_leaks(materials):

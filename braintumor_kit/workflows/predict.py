@@ -40,8 +40,8 @@ class Prediction:
 
 def predict(trained: Trained, paths: Sequence[Path], precision: str = "float32") -> Iterator[Prediction | BadImage]:
     """Predictions in the order of the pictures; a `BadImage` in the place of one that cannot be read."""
-    detecting = trained.certainty is not None and trained.certainty.detector is not None
-    predictor = Predictor(trained.model, PRECISIONS[resolve_precision(precision)], watch=detecting)
+    watch = trained.certainty is not None and trained.certainty.detects
+    predictor = Predictor(trained.model, PRECISIONS[resolve_precision(precision)], watch)
     pictures = FilePictures(paths, trained.pixels)
     for start in range(0, len(paths), predictor.batch_size):
         places = range(start, min(start + predictor.batch_size, len(paths)))
@@ -79,18 +79,15 @@ def _answers(
 ) -> list[Prediction]:
     if certainty is None:
         return [Prediction(path, tuple(row)) for path, row in zip(paths, rows.tolist(), strict=True)]
-    calibrated = certainty.calibrated(rows.astype(np.float64))
-    scores = certainty.detector.scores(features) if certainty.detector and features else None
-    unlike = np.zeros(len(rows), dtype=bool) if scores is None else scores > certainty.threshold
-    abstained = certainty.abstains(calibrated, unlike)
+    found = certainty.verdict(rows, features)
     return [
         Prediction(
             path,
             tuple(rows[at].tolist()),
-            tuple(calibrated[at].tolist()),
-            None if scores is None else float(scores[at]),
-            None if scores is None else bool(unlike[at]),
-            bool(abstained[at]),
+            tuple(found.calibrated[at].tolist()),
+            None if found.scores is None else float(found.scores[at]),
+            None if found.unlike is None else bool(found.unlike[at]),
+            bool(found.abstain[at]),
         )
         for at, path in enumerate(paths)
     ]

@@ -10,7 +10,7 @@ from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, check_name, new_run
 from braintumor_kit.training.fit import check
 from braintumor_kit.training.randomness import seed_everything
-from braintumor_kit.workflows.cross_validate import begin, check_unchanged, cross_validate, is_cross_validation
+from braintumor_kit.workflows.cross_validate import begin, check_unchanged, cross_validate
 from braintumor_kit.workflows.explain_tables import check_explain_tables, check_explained_splits
 from braintumor_kit.workflows.material import gather
 from braintumor_kit.workflows.open_data import open_dataset
@@ -55,7 +55,7 @@ def resume(run: Run, argv: list[str], registry: Registry, reporter: Reporter) ->
     Raises:
         InputError: where the run is none, or its data are not what they were.
     """
-    if not is_cross_validation(run):
+    if run.folds is None:
         raise InputError(
             f"'{run.folder}' is one training, not a cross-validation: only the folds of a cross-validation can be "
             "taken up again in this version of btkit. Run its recipe.toml anew."

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from braintumor_kit.contracts import SPLITS, BtkitError, InputError
+from braintumor_kit.contracts import SPLITS, InputError
 from braintumor_kit.data.dataset import Dataset
 from braintumor_kit.data.held_out import HELD_OUT
 from braintumor_kit.data.split import split_digest
@@ -23,7 +23,7 @@ from braintumor_kit.model.precision import PRECISIONS, describe_device, keras_de
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import ChosenPlugin, Recipe
 from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, end_record, save_recipe, start_record, update_record
+from braintumor_kit.runs import Run, end_record, save_recipe, start_record, try_to_end_record, update_record
 from braintumor_kit.training.batches import Batches, Labels, balanced_weights
 from braintumor_kit.training.callbacks import Epoch
 from braintumor_kit.training.fit import Fitted, Task, Watch, fit
@@ -94,21 +94,13 @@ def _recorded(
     try:
         yield
     except KeyboardInterrupt:
-        _try_to_record_end(run, "interrupted", "KeyboardInterrupt")
+        try_to_end_record(run, "interrupted", "KeyboardInterrupt")
         reporter.say(f"interrupted; {run.folder} keeps history.csv and the best weights of the epochs that were done")
         raise
     except BaseException as error:
-        _try_to_record_end(run, "failed", f"{type(error).__name__}: {error}")
+        try_to_end_record(run, "failed", f"{type(error).__name__}: {error}")
         raise
     end_record(run, "finished")
-
-
-def _try_to_record_end(run: Run, status: str, reason: str) -> None:
-    """The disk may be what failed: then the record stays at "running" and the first error is the one that counts."""
-    try:
-        end_record(run, status, reason=reason)
-    except (BtkitError, OSError):
-        return
 
 
 def _description(recipe: Recipe, material: Material, classifier: Classifier) -> dict[str, Any]:

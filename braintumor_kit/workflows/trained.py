@@ -53,7 +53,7 @@ def trained_of(run: Run) -> Trained:
     Raises:
         InputError: where the run has none yet, or its files are damaged.
     """
-    if isinstance(run.record.get("folds"), int):
+    if run.folds is not None:
         raise InputError(f"'{run.folder}' is a cross-validation and has a model a fold: name one, {run.folder}/fold-1.")
     if not run.model_path.is_file():
         raise InputError(f"run '{run.folder}' has no model.keras: it has not finished.")
