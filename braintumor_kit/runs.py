@@ -50,10 +50,21 @@ class Run:
         folds = self.record.get("folds")
         return folds if isinstance(folds, int) else None
 
+    @property
+    def warning(self) -> str | None:
+        """What the run's figures have to be read with: how its split leaks; None where it does not."""
+        leaks = self.record.get("leaks")
+        return f"the run's split leaks: {leaks['warning']}" if isinstance(leaks, dict) else None
+
     @cached_property
     def resolved(self) -> Mapping[str, Any]:
         """Every value of the recipe in force, the content of `resolved.json`."""
         return read_json(self.folder / "resolved.json")
+
+
+def fold_runs(run: Run) -> list[Run]:
+    """The folds of a cross-validation, in order; none of a single training."""
+    return [Run(run.folder / f"fold-{number}") for number in range(1, (run.folds or 0) + 1)]
 
 
 def table_of(run: Run, name: str) -> list[Mapping[str, str]]:
@@ -99,14 +110,17 @@ def new_run(runs: Path, recipe: str, name: str | None, started: datetime) -> Run
     return Run(folder)
 
 
-def find_run(text: str | None, runs: Path) -> Run:
+def find_run(text: str | None, runs: Path, folds: bool = False) -> Run:
     """The run that the user means: a folder with a `record.json`, or the newest with a finished model under `runs`.
+
+    Args:
+        folds: the newest may be a cross-validation, which has a model a fold.
 
     Raises:
         InputError: where there is none.
     """
     if text is None:
-        return _newest(runs)
+        return _newest(runs, folds)
     folder = Path(text)
     if not (folder / "record.json").is_file():
         raise InputError(f"'{text}' is no run: it holds no record.json. A run is a folder that `btkit run` left.")
@@ -118,12 +132,20 @@ def is_run(text: str) -> bool:
     return (Path(text) / "record.json").is_file()
 
 
-def _newest(runs: Path) -> Run:
-    finished = [Run(path.parent) for path in runs.glob("*/record.json") if Run(path.parent).model_path.is_file()]
+def _newest(runs: Path, folds: bool) -> Run:
+    found = [Run(path.parent) for path in runs.glob("*/record.json")]
+    finished = [run for run in found if run.model_path.is_file() or (folds and _cross_validated(run))]
     dated = [(started, run.folder.name, run) for run in finished if (started := _started(run))]
     if not dated:
         raise InputError(f"no finished run under '{runs}'; name one, or make one with `btkit run RECIPE`.")
     return max(dated, key=lambda item: item[:2])[2]
+
+
+def _cross_validated(run: Run) -> bool:
+    try:
+        return run.folds is not None and run.record.get("status") == "finished"
+    except InputError:
+        return False
 
 
 def _started(run: Run) -> str | None:

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "matching": {"errors", "files"},
     "audit": {"contracts", "data", "evaluation", "matching"},
     "model": {"backend", "contracts", "data", "errors", "memory"},
-    "evaluation": {"errors", "files"},
+    "evaluation": {"contracts", "errors", "files"},
     "explanation": {"backend", "contracts", "errors", "evaluation", "model", "registry", "spelling"},
     "training": {"backend", "contracts", "data", "errors", "files", "memory", "model", "recipe", "spelling"},
     "report": {"audit", "evaluation", "files", "notice"},

@@ -158,6 +158,47 @@ def test_folds_stand_beside_the_pool_with_their_mean_and_spread(finished: Path) 
     assert metrics["over_folds"]["by_group_accuracy"]["mean"] == pytest.approx(statistics.mean(by_patient))
 
 
+# Explaining
+
+
+def test_each_slice_is_explained_by_the_model_that_has_not_seen_it(
+    finished: Path, tmp_path: Path, btkit: Callable
+) -> None:
+    wish = ("--method", "gradcam,hirescam", "--style", "none", "--precision", "float32")
+    ended = btkit("explain", finished, *wish, "--limit", 30, "--out", tmp_path / "all", "--evaluate", "--json")
+    assert ended.status == 0, ended.err
+    assert json.loads(ended.out)["n"] == 30
+    assert json.loads(ended.out)["metrics"]["n"] == 30
+    assert json.loads(ended.out)["metrics"]["methods"]["gradcam"]["randomisation"]["n"] == 10  # of the first fold's
+    rows = {(row["id"], row["method"]): row for row in read_csv(tmp_path / "all" / "explanations.csv")}
+    assert {method for _, method in rows} == {"gradcam", "hirescam"}
+    assert len(rows) == 60
+    pooled = {row["id"]: row for row in read_csv(finished / "predictions.csv")}
+    models = {item["model"] for item in load(tmp_path / "all" / "explanations.json")["methods"]}
+    assert len(models) == 3
+    seen = set()
+    for number, fold in enumerate(FOLDS, start=1):
+        assert btkit("explain", finished / fold, *wish, "--out", tmp_path / fold).status == 0
+        for one in read_csv(tmp_path / fold / "explanations.csv"):
+            if (row := rows.get((one["id"], one["method"]))) is None:
+                continue
+            assert row["predicted"] == pooled[row["id"]]["predicted"]
+            assert pooled[row["id"]]["fold"] == str(number)
+            whole, alone = (np.load(folder / one["map"]) for folder in (tmp_path / "all", tmp_path / fold))
+            np.testing.assert_allclose(whole, alone, rtol=1e-4, atol=1e-5 * np.abs(alone).max())
+            seen.add((one["id"], one["method"]))
+    assert seen == rows.keys()
+
+
+def test_the_newest_run_may_be_a_cross_validation(finished: Path, tmp_path: Path, btkit: Callable) -> None:
+    ended = btkit("explain", "--runs", finished.parent, "--limit", 3, "--style", "none", "--out", tmp_path / "out")
+    assert ended.status == 0, ended.err
+    assert btkit("explain", finished, "--split", "test").status == 2
+    ended = btkit("predict", "--runs", finished.parent, tmp_path / "out" / "summary.png")
+    assert ended.status == 2  # it has no single model
+    assert "no finished run" in ended.err
+
+
 # Going on
 
 

@@ -126,6 +126,13 @@ def test_tumour_or_none_sums_the_tumours() -> None:
     assert [backwards.classes[backwards.of_source[name]] for name in FOUR] == ["tumour", "tumour", "notumor", "tumour"]
 
 
+def test_spellings_of_a_class_are_one() -> None:
+    common = common_classes(("glioma_tumor", "no_tumor"), ("glioma", "notumor"))
+    assert common.classes == ("glioma_tumor", "no_tumor")
+    assert common.of_source == {"glioma": 0, "notumor": 1}
+    assert common_classes(FOUR, ("yes", "no")).of_source == {"yes": 0, "no": 1}
+
+
 @pytest.mark.parametrize(("model", "source"), [(FOUR, ("stroke", "notumor")), (FOUR[:2], ("tumour", "notumor"))])
 def test_classes_that_the_model_knows_nothing_of_are_named(model: tuple, source: tuple) -> None:
     with pytest.raises(InputError, match="does not know: "):
@@ -138,6 +145,11 @@ def test_classes_that_the_model_knows_nothing_of_are_named(model: tuple, source:
 def result(ended: object) -> dict:
     assert ended.status == 0, ended.err  # type: ignore[attr-defined]
     return json.loads(ended.out)  # type: ignore[attr-defined]
+
+
+def refused(ended: object) -> str:
+    assert ended.status == 2  # type: ignore[attr-defined]
+    return ended.err  # type: ignore[attr-defined]
 
 
 def test_a_run_s_own_split_gives_what_the_run_recorded(runs: Path, btkit: Callable) -> None:
@@ -158,9 +170,31 @@ def test_another_source_with_other_classes(runs: Path, yes_and_no: Path, btkit: 
     root = f"source.root={yes_and_no}"
     found = result(btkit("evaluate", runs / "one", "--source", "image_folder", "--set", root, "--json"))["metrics"]
     assert found["labels"] == ["tumour", "notumor"]
-    rows = read_csv(runs / "one" / "evaluations" / "image_folder" / "predictions.csv")
+    (folder,) = (runs / "one" / "evaluations").glob("image_folder-*")  # named after what the source holds
+    rows = read_csv(folder / "predictions.csv")
     assert found["accuracy"] == pytest.approx(np.mean([row["label"] == row["predicted"] for row in rows]))
     assert {row["label"] for row in rows} == {"tumour", "notumor"}
+
+
+def test_a_lone_model_on_a_source(runs: Path, yes_and_no: Path, btkit: Callable, tmp_path: Path) -> None:
+    """A notebook's model: no record beside it, so its user names what its outputs are."""
+    lone = tmp_path / "notebook.keras"
+    lone.write_bytes((runs / "one" / "model.keras").read_bytes())
+    wish = ("--source", "image_folder", "--set", f"source.root={yes_and_no}", "--json")
+    names = ("--classes", "glioma_tumor, meningioma_tumor, no_tumor, pituitary_tumor")
+    found = result(btkit("evaluate", lone, *wish, *names, "--out", tmp_path / "out"))["metrics"]
+    of_run = result(btkit("evaluate", runs / "one", *wish))["metrics"]
+    assert found["confusion_matrix"] == of_run["confusion_matrix"]
+    assert found["out_of_distribution"] is None  # nobody fitted what is unlike its training
+    assert "the model tells class_0, class_1" in refused(btkit("evaluate", lone, *wish))
+    assert "name as many classes" in refused(btkit("evaluate", lone, *wish, "--classes", "a,b"))
+    assert "name some with --source" in refused(btkit("evaluate", lone))
+    assert "a run knows its own" in refused(btkit("evaluate", runs / "one", *wish, *names))
+
+
+def test_a_model_file_inside_its_run_is_the_run(runs: Path, btkit: Callable) -> None:
+    found = result(btkit("evaluate", runs / "one" / "model.keras", "--json"))["metrics"]
+    assert found["accuracy"] == json.loads((runs / "one" / "metrics.json").read_text())["test"]["accuracy"]
 
 
 def test_two_runs_are_compared_by_their_records_alone(runs: Path, btkit: Callable) -> None:

@@ -150,7 +150,7 @@ def test_the_table_says_what_the_maps_and_the_run_say(made: Path, run: Path) -> 
 
 def test_what_the_maps_follow_from_is_written_down(made: Path, run: Path) -> None:
     settings = load(made / "explanations.json")
-    assert settings["model"]["classes"] == CLASSES
+    assert settings["classes"] == CLASSES
     assert settings["pixels"]["image_size"] == 64
     gradcam, integrated = settings["methods"]
     assert (gradcam["name"], gradcam["signed"], gradcam["target"]) == ("gradcam", False, "predicted")
@@ -397,7 +397,7 @@ def test_a_model_of_plain_keras_is_explained_without_any_option(
     assert float(row["probability"]) == pytest.approx(max(probabilities), abs=1e-5)
     assert row["layer"] == "conv5_block3_out"
     assert np.load(tmp_path / "out" / row["map"]).shape == (64, 64)
-    assert load(tmp_path / "out" / "explanations.json")["model"]["classes"] == ["class_0", "class_1", "class_2"]
+    assert load(tmp_path / "out" / "explanations.json")["classes"] == ["class_0", "class_1", "class_2"]
     assert load(tmp_path / "out" / "explanations.json")["methods"][0]["score"] == "logit"
 
 

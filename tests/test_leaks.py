@@ -14,7 +14,9 @@ from braintumor_kit.contracts import InputError, Sample
 from braintumor_kit.data.cache import Slices
 from braintumor_kit.data.dataset import Dataset
 from braintumor_kit.data.leaks import Leaks, check_leaks, find_leaks, same_pictures
+from braintumor_kit.files import read_csv
 from braintumor_kit.recipe.load import load_source
+from braintumor_kit.recipe.tables import SplitTable
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
@@ -41,7 +43,7 @@ def found(
 def test_a_clean_split_has_no_leaks() -> None:
     leaks = found([TRAIN, VALIDATION, TEST, TRAIN], groups=["A", "B", None, "A"])
     assert not leaks
-    check_leaks(leaks, allowed=False)
+    check_leaks(leaks, SplitTable())
 
 
 def test_identical_files_across_the_split_are_found() -> None:
@@ -102,12 +104,26 @@ def test_one_leak_is_said_in_the_singular() -> None:
 def test_a_leak_stops_a_run_unless_it_is_allowed() -> None:
     leaks = Leaks((("a.png", "b.png"),), ())
     with pytest.raises(InputError) as caught:
-        check_leaks(leaks, allowed=False)
+        check_leaks(leaks, SplitTable())
     message = str(caught.value)
     assert message.startswith(f"the split leaks: {leaks.sentence}. What is reported would flatter the model.")
     assert '[split] method = "deduplicated"' in message
     assert "allow_leaks = true" in message
-    check_leaks(leaks, allowed=True)
+    check_leaks(leaks, SplitTable(allow_leaks=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "way_out"),
+    [
+        ({"method": "grouped", "test": 0.2}, 'method = "deduplicated"'),
+        ({"method": "kfold", "folds": 3}, 'keep_together = "copies"'),
+        ({"method": "deduplicated", "test": 0.2, "hold_out": "c1"}, 'than [split] hold_out = "c1"'),
+    ],
+)
+def test_the_way_out_fits_the_method(settings: dict[str, Any], way_out: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_leaks(Leaks((("a.png", "b.png"),), ()), SplitTable(**settings))
+    assert way_out in str(caught.value)
 
 
 # Through the command line
@@ -165,6 +181,9 @@ def test_an_allowed_leak_is_told_by_every_output(recipe: Path, btkit: Callable) 
     for stream in (ended.out, ended.err):
         assert PAIR in " ".join(stream.split())
         assert "WARNING: the split leaks" in stream
+    for words in (["evaluate", run], ["explain", run, "--limit", "1"], ["predict", run, run / "figures"]):
+        assert PAIR in " ".join(btkit(*words).err.split()), words
+    assert PAIR in load(run / "evaluations" / "test" / "metrics.json")["warning"]
 
 
 def test_the_same_pixels_in_another_file_stop_the_run_too(recipe: Path, btkit: Callable) -> None:
@@ -174,6 +193,18 @@ def test_the_same_pixels_in_another_file_stop_the_run_too(recipe: Path, btkit: C
     ended = btkit("run", recipe, "--runs", recipe.parent / "runs")
     assert ended.status == 2
     assert "Testing/notumor/again.bmp = Training/notumor/100.png" in " ".join(ended.err.split())
+
+
+def test_pictures_that_are_the_same_once_prepared_are_kept_together(recipe: Path, btkit: Callable) -> None:
+    """Black pictures of several sizes: other files and other pixels, one picture to the network."""
+    for number in range(8):
+        black = np.zeros((40 + number, 40), np.uint8)
+        save(black, recipe.parent / "data" / "Training" / "notumor" / f"black{number}.png")
+    wish = ("--set", "split.method=deduplicated", "--set", "split.validation=0.3", "--set", "split.test=0.3")
+    ended = btkit("run", recipe, *wish, "--runs", recipe.parent / "runs", "--name", "clean")
+    assert ended.status == 0, ended.err
+    rows = read_csv(recipe.parent / "runs" / "clean" / "split.csv")
+    assert len({row["split"] for row in rows if "black" in row["id"]}) == 1
 
 
 def test_a_clean_split_says_nothing_of_leaks(recipe: Path, btkit: Callable) -> None:

@@ -249,7 +249,7 @@ def test_recovered_patients_are_the_true_ones(planted: Planted, audited: Audit) 
 def split_of_run(recipe: DataRecipe) -> dict[str, str]:
     """Where each picture would stand in a run of the recipe."""
     dataset = open_dataset(recipe, Reporter())
-    (split,) = splits_of(recipe, dataset, Reporter())
+    (split,) = splits_of(recipe, dataset, range(len(dataset.samples)), Reporter())
     return dict(zip((sample.id for sample in dataset.samples), split, strict=True))
 
 

@@ -67,6 +67,12 @@ def complain(bad: Sequence["BadImage"], total: int) -> None:
         raise InputError("\n".join([f"{len(bad)} of {total} cannot be read:", *lines]))
 
 
+def warn(warning: str | None) -> None:
+    """Says on standard error what a run's figures have to be read with."""
+    if warning:
+        click.echo(f"WARNING: {warning}", err=True)
+
+
 @contextmanager
 def large_imports() -> Iterator[None]:
     """Inside, torch and Keras are imported for the first time, and the garbage collector stands aside.

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,14 +15,9 @@ from braintumor_kit.commands.common import (
     reporter,
     runs_option,
     set_option,
+    warn,
 )
 from braintumor_kit.notice import NOTICE
-
-if TYPE_CHECKING:
-    from braintumor_kit.progress import Reporter
-    from braintumor_kit.runs import Run
-    from braintumor_kit.workflows.evaluate import Examined
-    from braintumor_kit.workflows.trained import Trained
 
 
 @click.command()
@@ -36,12 +31,18 @@ if TYPE_CHECKING:
     type=click.Choice(["train", "validation", "test", "held_out"]),
     help="Of the run's own slices; test by default, validation where a protocol has no test.",
 )
+@click.option(
+    "--classes",
+    default="",
+    metavar="NAME,NAME,...",
+    help="Of the outputs, in order, of a .keras file that stands in no run.",
+)
 @click.option("--against", metavar="RUN", help="Another run: paired comparison on the same slices.")
 @click.option("--corruptions", is_flag=True, help="Also under eight changes typical of MRI, at five severities each.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder for the results; evaluations/ of the run by default.",
+    help="Folder for the results; by default evaluations/ of the run, ./evaluations for a .keras file in none.",
 )
 @json_option
 @click.pass_context
@@ -52,18 +53,16 @@ def evaluate(
     source: str | None,
     overrides: tuple[str, ...],
     part: str | None,
+    classes: str,
     against: str | None,
     corruptions: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """How good the model of RUN is (a run folder; the newest run where it is left out): on its own test split, or on
-    every slice of another source."""
+    """How good the model of RUN is (a run folder or a .keras file; the newest run where it is left out): on its own
+    test split, or on every slice of another source."""
     if overrides and source is None:
         raise click.UsageError("--set goes with --source: a run's own split is evaluated as it was made.")
-    from braintumor_kit.runs import find_run
-
-    run = find_run(argument, runs)
     if part is not None and source is not None:
         raise click.UsageError("--split goes with the run's own slices, not with --source.")
     if against is not None and source is None and (part is not None or corruptions):
@@ -72,55 +71,49 @@ def evaluate(
             "split, the other run may have been trained on."
         )
     if against is not None and source is None:
-        _recorded(run, find_run(against, runs), out, as_json)
+        _recorded(argument, against, runs, out, as_json)
         return
     with large_imports():
+        from braintumor_kit.recipe.load import load_source_data
         from braintumor_kit.workflows import evaluate as workflow
-        from braintumor_kit.workflows.trained import trained_of
+        from braintumor_kit.workflows.trained import trained_of_argument
 
     told = reporter()
-    trained = trained_of(run)
-    examined = _examined(ctx, run, trained, part, source, overrides, told)
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    trained = trained_of_argument(argument, runs, classes=names)
+    warn(trained.warning)
+    if source is None:
+        examined = workflow.own_split(trained, part, registry(ctx), told)
+    else:
+        recipe = load_source_data(source, overrides, registry(ctx))
+        examined = workflow.other_source(recipe, trained, told)
     given = workflow.answers(trained, examined, told)
-    results: dict[str, Any] = {"metrics": workflow.figures_of(examined, given)}
+    results: dict[str, Any] = {"metrics": workflow.figures_of(examined, given, trained.warning)}
     if against is not None:
-        other = trained_of(find_run(against, runs))
-        seen_by_other = _examined(ctx, run, other, part, source, overrides, told)
+        other = trained_of_argument(against, runs)
+        seen_by_other = workflow.other_source(recipe, other, told)
         results["comparison"] = workflow.against(
             examined, given, seen_by_other, workflow.answers(other, seen_by_other, told)
         )
     if corruptions:
         results["robustness"] = workflow.robustness(trained, examined, given, told)
-    folder = out or run.folder / "evaluations" / _folder_name(examined.name)
+    folder = out or (trained.run.folder if trained.run else Path()) / "evaluations" / examined.folder
     workflow.write_results(folder, examined, given, results)
     _print(results, as_json)
     told.say(f"results are in {folder}")
 
 
-def _examined(
-    ctx: click.Context,
-    run: "Run",
-    trained: "Trained",
-    part: str | None,
-    source: str | None,
-    overrides: tuple[str, ...],
-    told: "Reporter",
-) -> "Examined":
-    from braintumor_kit.recipe.load import load_source_data
-    from braintumor_kit.workflows.evaluate import other_source, own_split
-
-    if source is None:
-        return own_split(run, part, trained, registry(ctx), told)
-    return other_source(load_source_data(source, overrides, registry(ctx)), trained, told)
-
-
-def _recorded(first: "Run", second: "Run", out: Path | None, as_json: bool) -> None:
+def _recorded(first: str | None, second: str, runs: Path, out: Path | None, as_json: bool) -> None:
     """Compares what two runs recorded; no data are read."""
     from braintumor_kit.files import write_json
+    from braintumor_kit.runs import find_run
     from braintumor_kit.workflows.evaluate import recorded_against
 
-    comparison = recorded_against(first, second)
-    folder = out or first.folder / "evaluations" / f"against-{_folder_name(second.folder.name)}"
+    one, two = find_run(first, runs, folds=True), find_run(second, runs)
+    comparison = recorded_against(one, two)
+    for run in (one, two):
+        warn(run.warning)
+    folder = out or one.folder / "evaluations" / f"against-{_folder_name(two.folder.name)}"
     write_json(folder / "comparison.json", comparison)
     _print({"comparison": comparison}, as_json)
 

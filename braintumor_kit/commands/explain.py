@@ -17,6 +17,7 @@ from braintumor_kit.commands.common import (
     registry,
     reporter,
     runs_option,
+    warn,
 )
 from braintumor_kit.notice import NOTICE
 
@@ -106,9 +107,9 @@ def explain(
     """Show where a network looks: maps, overlays, their table and a summary sheet.
 
     RUN is a run folder or a .keras file, the newest run where it is left out; without IMAGEs its own test split is
-    explained. Interrupted, the same command goes on where it stopped.
+    explained, of a cross-validation every slice, by the model that has not seen it. Interrupted, the same command goes
+    on where it stopped.
     """
-    from braintumor_kit.errors import InputError
 
     model, images = divide(arguments)
     if evaluate and original_size:
@@ -121,30 +122,28 @@ def explain(
         known.find("explainer", name)
     with large_imports():
         from braintumor_kit.recipe.load import load_explainer
-        from braintumor_kit.runs import Run, find_run
         from braintumor_kit.workflows import explain_run as workflow
         from braintumor_kit.workflows.evaluate_explanations import Evaluation
         from braintumor_kit.workflows.explain import Drawing, Request
-        from braintumor_kit.workflows.pictures import FilePictures, pictures_in
-        from braintumor_kit.workflows.trained import trained_of_argument
+        from braintumor_kit.workflows.pictures import FilePictures, Pictures, pictures_in
+        from braintumor_kit.workflows.trained import Trained, trained_of_argument
 
     plugins = [load_explainer(name, values, known) for name, values in options.items()]
     paths = list(dict.fromkeys(pictures_in(images) if images else []))
-    trained = trained_of_argument(model, runs, any_end=True)
     told = reporter()
-    pictures: Any
+    explained: Sequence[tuple[Trained, Pictures]]
     if images:
-        pictures, place = FilePictures(paths, trained.pixels), out or Path("explanations")
+        trained = trained_of_argument(model, runs, any_end=True)
+        explained, place = [(trained, FilePictures(paths, trained.pixels))], out or Path("explanations")
     else:
-        run = Run(Path(model).parent) if model and model.endswith(".keras") else find_run(model, runs)
-        if not (run.folder / "record.json").is_file():
-            raise InputError(f"'{model}' stands in no run, so it has no slices of its own: name images after it.")
-        pictures = workflow.run_pictures(run, trained, [(split, limit)], known, told)[0]
+        run, explained = workflow.own_pictures(model, runs, split, limit, known, told)
         place = out or run.folder / "explanations"
-    requests = [Request(plugin, pictures, target, layer) for plugin in plugins]
+    warn(explained[0][0].warning)
+    requests = [Request(one, plugin, pictures, target, layer) for one, pictures in explained for plugin in plugins]
     wish = workflow.Wish(precision, Drawing(style, scale, original_size, align), Evaluation() if evaluate else None)
-    metrics, bad = workflow.explain(place, trained, requests, wish, told)
-    count = len(pictures.items) - len(bad)
+    metrics, bad = workflow.explain(place, requests, wish, told)
+    total = sum(len(pictures.items) for _, pictures in explained)
+    count = total - len(bad)
     if as_json:
         print_json({"explanations": str(place), "n": count, "methods": list(options), "metrics": metrics})
     else:
@@ -152,7 +151,7 @@ def explain(
             _show(metrics)
         click.echo(f"{count} slices explained by {', '.join(options)}: {place}")
     click.echo(NOTICE, err=True)
-    complain(bad, len(pictures.items))
+    complain(bad, total)
 
 
 def _options(methods: str, overrides: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from braintumor_kit.commands.common import (
     print_json,
     print_table,
     runs_option,
+    warn,
 )
 from braintumor_kit.notice import NOTICE
 
@@ -40,6 +41,7 @@ def predict(arguments: tuple[str, ...], runs: Path, precision: str, as_csv: bool
 
     paths = pictures_in(images)
     trained = trained_of_argument(run, runs)
+    warn(trained.warning)
     results = list(workflow.predict(trained, paths, precision))
     good = [workflow.as_json(item, trained.classes) for item in results if not isinstance(item, BadImage)]
     bad = [item for item in results if isinstance(item, BadImage)]

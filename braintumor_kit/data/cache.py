@@ -55,6 +55,11 @@ def decoded_slices(
     return leave_out(dataset, bad, on_bad_image), Slices(array, np.array(rows, dtype=np.int64))
 
 
+def seen_digest(prepared: NDArray[np.uint8]) -> bytes:
+    """16 bytes that are equal for prepared slices, uint8 (S, S, C), that are equal: the same to a network."""
+    return hashlib.blake2b(prepared.tobytes(), digest_size=16).digest()
+
+
 def cache_key(dataset: Dataset, pixels: PixelsTable, version: int = VERSION) -> str:
     """Name of a cache: plugin and options, pictures in order, how they are prepared; labels do not matter."""
     digest = hashlib.sha256(f"{version}\0{dataset.plugin.digest}\0{pixels.model_dump_json()}".encode())

@@ -1,16 +1,16 @@
 """Whether a split keeps apart what it must: identical pictures and slices of one patient."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from braintumor_kit.contracts import InputError, Sample
-from braintumor_kit.data.cache import Slices
+from braintumor_kit.data.cache import Slices, seen_digest
 from braintumor_kit.data.dataset import Dataset
 from braintumor_kit.data.joining import joined
 from braintumor_kit.data.split import Split
+from braintumor_kit.recipe.tables import SplitTable
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,26 @@ def find_leaks(samples: Sequence[Sample], pictures: Sequence[int], split: Split)
     return Leaks(tuple(names), _patients(samples, split))
 
 
-def check_leaks(leaks: Leaks, allowed: bool) -> None:
+def check_leaks(leaks: Leaks, settings: SplitTable) -> None:
     """Stops a run whose split leaks.
 
     Raises:
         InputError: where it does and the recipe does not say that it may.
     """
-    if leaks and not allowed:
+    if leaks and not settings.allow_leaks:
         raise InputError(
-            f"the split leaks: {leaks.sentence}. What is reported would flatter the model. Let [split] method = "
-            '"deduplicated" keep them together, or go on regardless with [split] allow_leaks = true, which every '
-            "output then says. `btkit audit` shows all of it."
+            f"the split leaks: {leaks.sentence}. What is reported would flatter the model. {_remedy(settings)}, or go "
+            "on regardless with [split] allow_leaks = true, which every output then says. `btkit audit` shows all "
+            "of it."
         )
+
+
+def _remedy(settings: SplitTable) -> str:
+    if settings.together == "copies":  # so that only what is held out can be on both sides
+        return f'Hold out something else than [split] hold_out = "{settings.hold_out}"'
+    if settings.method == "kfold":
+        return 'Let [split] keep_together = "copies" keep them together'
+    return 'Let [split] method = "deduplicated" keep them together'
 
 
 def _patients(samples: Sequence[Sample], split: Split) -> tuple[str, ...]:
@@ -97,4 +105,4 @@ def _across(keys: Sequence[Hashable], places: Iterable[int], split: Split) -> li
 
 def _digests(slices: Slices) -> list[bytes]:
     """Of each slice as the network sees it, read in order and never many at once."""
-    return [hashlib.blake2b(slices.array[row].tobytes(), digest_size=16).digest() for row in slices.rows]
+    return [seen_digest(slices.array[row]) for row in slices.rows]

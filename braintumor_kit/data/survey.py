@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
 
-from braintumor_kit.data.cache import cache_key
+from braintumor_kit.data.cache import cache_key, seen_digest
 from braintumor_kit.data.dataset import BadImage, Dataset, Progress, quiet
 from braintumor_kit.data.pixels import head_mask, prepare, to_colour, to_display
 from braintumor_kit.data.rows import cache_folder, rows_of
 from braintumor_kit.recipe.tables import PixelsTable
 
-VERSION = 1
+VERSION = 2
 """Rises when the record changes; surveys of other versions are not used."""
 
 THUMBNAIL = 64
@@ -38,6 +38,7 @@ RECORD = np.dtype(
     [
         ("thumbnail", np.uint8, (THUMBNAIL, THUMBNAIL)),
         ("digest", "V16"),
+        ("seen", "V16"),
         ("height", np.uint32),
         ("width", np.uint32),
         ("bits", np.uint8),
@@ -57,8 +58,8 @@ equal for grey pictures however their channels are stored; its size, `bits` and 
 pixels; `contrast`, from the 1st to the 99th percentile of grey; `margins` around the head at the top, left, bottom
 and right, and the share that the `head` fills.
 
-Of the picture as `[pixels]` prepares it, which is what a network sees: its `border`, its `background` with the head
-blackened, `intensity` statistics and a `small` copy."""
+Of the picture as `[pixels]` prepares it: the digest of what is `seen` by a network, its `border`, its `background`
+with the head blackened, `intensity` statistics and a `small` copy."""
 
 
 def survey(dataset: Dataset, pixels: PixelsTable, progress: Progress = quiet) -> tuple[NDArray[Any], list[BadImage]]:
@@ -81,7 +82,8 @@ def record_of(picture: NDArray[Any], pixels: PixelsTable) -> Any:
     Raises:
         ImageError: where it is no picture.
     """
-    prepared = to_colour(prepare(picture, pixels).squeeze(), "grey")  # which refuses what is no picture
+    shown = prepare(picture, pixels)  # which refuses what is no picture
+    prepared = to_colour(shown.squeeze(), "grey")
     channels = 1 if picture.ndim == 2 else picture.shape[2]
     if channels > 1 and (picture == picture[..., :1]).all():
         picture = picture[..., 0]  # grey, however it is stored
@@ -90,6 +92,7 @@ def record_of(picture: NDArray[Any], pixels: PixelsTable) -> Any:
     record = np.zeros((), RECORD)
     record["thumbnail"] = _resized(grey, THUMBNAIL)
     record["digest"] = _digest(picture)
+    record["seen"] = seen_digest(shown)
     record["height"], record["width"] = grey.shape
     record["bits"] = 8 * picture.dtype.itemsize
     record["channels"] = channels

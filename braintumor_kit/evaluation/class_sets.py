@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from braintumor_kit.contracts.classes import canonical_class
 from braintumor_kit.errors import InputError
 
 TUMOUR, HEALTHY = "tumour", "notumor"
@@ -36,17 +37,19 @@ class Common:
 
 def common_classes(model: Sequence[str], source: Sequence[str]) -> Common:
     """What a model and a source can both speak of: the model's classes, or tumour and none where either tells no more.
+    Spellings of a class (`canonical_class`) are one class.
 
     Raises:
         InputError: where the source has classes that the model knows nothing of.
     """
-    if set(source) <= set(model):
-        return Common(tuple(model), tuple(range(len(model))), {name: model.index(name) for name in source})
-    merged = [TUMOUR if name in TUMOURS else name for name in model]
-    named = {name: TUMOUR if name in TUMOURS else name for name in source}
-    tells_apart = TUMOUR in source or TUMOUR in model
+    known, asked = [canonical_class(name) for name in model], {name: canonical_class(name) for name in source}
+    if set(asked.values()) <= set(known):
+        return Common(tuple(model), tuple(range(len(model))), {name: known.index(to) for name, to in asked.items()})
+    merged = [TUMOUR if name in TUMOURS else name for name in known]
+    named = {name: TUMOUR if to in TUMOURS else to for name, to in asked.items()}
+    tells_apart = TUMOUR in asked.values() or TUMOUR in known
     if not tells_apart or not set(named.values()) <= set(merged) or HEALTHY not in merged:
-        unknown = ", ".join(sorted(set(source) - set(model)))
+        unknown = ", ".join(sorted(name for name, to in asked.items() if to not in known))
         raise InputError(
             f"the source has classes that the model does not know: {unknown}; the model tells {', '.join(model)}."
         )

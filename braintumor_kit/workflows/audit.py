@@ -13,6 +13,7 @@ from braintumor_kit.audit.standing import standing
 from braintumor_kit.audit.strangers import strangers
 from braintumor_kit.audit.subject import Recovered, Subject
 from braintumor_kit.data.dataset import Dataset, read_dataset
+from braintumor_kit.data.joining import joined
 from braintumor_kit.files import write_csv, write_json
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import DataRecipe
@@ -55,7 +56,7 @@ def audit(recipe: DataRecipe, run: Run | None, reporter: Reporter, as_it_comes: 
     known, recovered = _recovered(recipe, dataset, records, reporter)
     copies = copies_among(dataset, records, reporter)
     divided = known if recovers(recipe) else dataset  # as a run would have it: with the patients that it knows
-    split = _split_of_run(run, divided) if run else _split(recipe, divided, reporter, as_it_comes)
+    split = _split_of_run(run, divided) if run else _split(recipe, divided, records, reporter, as_it_comes)
     subject = Subject(known.samples, known.classes, split, records, copies, recovered)
     collections = propose(subject)
     reporter.say("asking the shortcut probes")
@@ -73,14 +74,17 @@ def _recovered(
     return (with_patients, recovered) if recovers(recipe) or found else (dataset, None)
 
 
-def _split(recipe: DataRecipe, dataset: Dataset, reporter: Reporter, as_it_comes: bool) -> tuple[str | None, ...]:
+def _split(
+    recipe: DataRecipe, dataset: Dataset, records: Any, reporter: Reporter, as_it_comes: bool
+) -> tuple[str | None, ...]:
     """As the recipe declares it; of a cross-validation the first fold; undivided where the source is."""
     own = tuple(sample.split for sample in dataset.samples)
     if recipe.tables.split.method == "source" and (as_it_comes or not any(own)):
         return own
     allowing = recipe.tables.split.model_copy(update={"mixed_patients": "allow"})
     tables = recipe.tables.model_copy(update={"split": allowing})
-    return splits_of(replace(recipe, tables=tables), dataset, reporter)[0]
+    pictures = joined(dataset.fingerprints, [bytes(seen) for seen in records["seen"]])
+    return splits_of(replace(recipe, tables=tables), dataset, pictures, reporter)[0]
 
 
 def _split_of_run(run: Run, dataset: Dataset) -> tuple[str | None, ...]:

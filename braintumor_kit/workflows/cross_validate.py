@@ -17,15 +17,10 @@ from braintumor_kit.files import read_csv, read_json, write_csv, write_json
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, end_record, save_recipe, start_record, try_to_end_record, update_record
+from braintumor_kit.runs import Run, end_record, fold_runs, save_recipe, start_record, try_to_end_record, update_record
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.material import Material, all_leaks
 from braintumor_kit.workflows.train import build, train_into
-
-
-def fold_runs(run: Run) -> list[Run]:
-    """The folds of a cross-validation, in order."""
-    return [Run(run.folder / f"fold-{number}") for number in range(1, (run.folds or 0) + 1)]
 
 
 def begin(

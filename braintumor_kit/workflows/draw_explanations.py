@@ -29,22 +29,20 @@ def draw_overlays(folder: ExplanationFolder, planned: Sequence[Planned], drawing
     """
     if drawing.style == "none":
         return
-    by_method = {item.method.name: item for item in planned}
     scales = _scales(folder, drawing)
     total = sum(len(batch["rows"]) for batch in folder.batches())
     done = 0
     with reporter.bar("drawing") as progress, ThreadPoolExecutor(cpu_count()) as pool:
         for batch in folder.batches():
             todo = [row for row in batch["rows"] if not (folder.beside / row["overlay"]).is_file()]
-            pieces = _with_pictures(todo, by_method, drawing)
-            list(pool.map(lambda piece: _draw(folder, piece, by_method, scales, drawing), pieces))
+            pieces = _with_pictures(todo, planned, drawing)
+            list(pool.map(lambda piece: _draw(folder, piece, planned, scales, drawing), pieces))
             done += len(batch["rows"])
             progress(done, total)
 
 
 def draw_summary(folder: ExplanationFolder, planned: Sequence[Planned]) -> None:
     """Draws `summary.png`: examples of each class, correct and wrong apart, methods side by side."""
-    by_method = {item.method.name: item for item in planned}
     slices = folder.slices()
     if not slices:
         return
@@ -54,8 +52,8 @@ def draw_summary(folder: ExplanationFolder, planned: Sequence[Planned]) -> None:
         [row["predicted"] for row in firsts],
         [float(row["probability"]) for row in firsts],
     )
-    examples = [_example(folder, slices[number], by_method) for number in chosen]
-    summary_sheet(folder.beside / "summary.png", examples, list(by_method))
+    examples = [_example(folder, slices[number], planned) for number in chosen]
+    summary_sheet(folder.beside / "summary.png", examples, list(dict.fromkeys(item.method.name for item in planned)))
 
 
 def _scales(folder: ExplanationFolder, drawing: Drawing) -> Scales:
@@ -74,12 +72,12 @@ def _scale_key(row: Row, drawing: Drawing) -> tuple[str, str]:
 
 
 def _with_pictures(
-    rows: Sequence[Row], by_method: Mapping[str, Planned], drawing: Drawing
+    rows: Sequence[Row], planned: Sequence[Planned], drawing: Drawing
 ) -> Iterator[tuple[Row, NDArray[np.uint8], NDArray[np.bool_] | None]]:
     """Each row with its picture and mask; those are read once for all rows of a slice."""
-    for (_, place), same in groupby(rows, lambda row: (id(_pictures(row, by_method)), row["place"])):
+    for (_, place), same in groupby(rows, lambda row: (id(_pictures(row, planned)), row["place"])):
         some = list(same)
-        pictures = _pictures(some[0], by_method)
+        pictures = _pictures(some[0], planned)
         picture, mask = picture_and_mask(pictures, place, drawing.original_size)
         yield from ((row, picture, mask) for row in some)
 
@@ -94,14 +92,14 @@ def picture_and_mask(
     return shown, pictures.mask(place, original=True)
 
 
-def _pictures(row: Row, by_method: Mapping[str, Planned]) -> Pictures:
-    return by_method[row["method"]].request.pictures
+def _pictures(row: Row, planned: Sequence[Planned]) -> Pictures:
+    return planned[row["plan"]].request.pictures
 
 
 def _draw(
     folder: ExplanationFolder,
     piece: tuple[Row, NDArray[np.uint8], NDArray[np.bool_] | None],
-    by_method: Mapping[str, Planned],
+    planned: Sequence[Planned],
     scales: Scales,
     drawing: Drawing,
 ) -> None:
@@ -116,15 +114,15 @@ def _draw(
         words=(f"{row['method']}: {row['target']}", said + truth, *flags, NOTICE),
         mask=mask,
         top=scales.get(_scale_key(row, drawing)),
-        signed=by_method[row["method"]].method.signed,
+        signed=planned[row["plan"]].method.signed,
         style=drawing.style,
     )
 
 
-def _example(folder: ExplanationFolder, shown: Slice, by_method: Mapping[str, Planned]) -> Example:
+def _example(folder: ExplanationFolder, shown: Slice, planned: Sequence[Planned]) -> Example:
     row, rows = shown.first, shown.rows
     maps = {name: folder.read_map(one["map"]) for name, one in rows.items()}
-    pictures = _pictures(row, by_method)
+    pictures = _pictures(row, planned)
     original = next(iter(maps.values())).shape != pictures.prepared(row["place"]).shape[:2]
     picture, mask = picture_and_mask(pictures, row["place"], original)
     return Example(
@@ -136,6 +134,6 @@ def _example(folder: ExplanationFolder, shown: Slice, by_method: Mapping[str, Pl
         target=row["target"],
         maps=maps,
         mask=mask,
-        signed={name for name in maps if by_method[name].method.signed},
+        signed={name for name, one in rows.items() if planned[one["plan"]].method.signed},
         flags={name: one["flags"].split() for name, one in rows.items() if one["flags"]},
     )

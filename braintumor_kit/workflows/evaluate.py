@@ -19,11 +19,13 @@ from braintumor_kit.evaluation.paired import compare
 from braintumor_kit.files import write_csv, write_json
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.progress import Reporter
-from braintumor_kit.recipe.load import DataRecipe, recipe_of
+from braintumor_kit.recipe.load import DataRecipe
 from braintumor_kit.registry import Registry
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, table_of
 from braintumor_kit.workflows.open_data import open_dataset
+from braintumor_kit.workflows.own_data import own_data
+from braintumor_kit.workflows.pictures import split_name
 from braintumor_kit.workflows.trained import Trained
 
 
@@ -38,6 +40,8 @@ class Examined:
         labels: numbers among `common.classes`, (N,).
         slices: prepared as the model takes them.
         places: of the slices.
+        left_out: how many more of the data set could not be read.
+        folder: the name of a folder for the results, another for other data.
     """
 
     name: str
@@ -47,50 +51,51 @@ class Examined:
     labels: NDArray[np.int64]
     slices: Slices
     places: NDArray[np.int64]
+    left_out: int
+    folder: str
 
 
-def own_split(run: Run, part: str | None, trained: Trained, registry: Registry, reporter: Reporter) -> Examined:
-    """Slices of one of the run's splits, read again from its source.
+def own_split(trained: Trained, part: str | None, registry: Registry, reporter: Reporter) -> Examined:
+    """Slices of one of the splits of a model's run, read again from its source.
 
     Args:
         part: the split, or "held_out"; test where None, or validation where the run has no test.
 
     Raises:
-        InputError: where the data are not at hand any more, or the run has no such split.
+        InputError: where the model comes from no run, the data are not at hand any more, or the run has no such split.
     """
-    recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
-    split = {row["id"]: row["split"] for row in table_of(run, "split.csv")}
-    part = part or ("test" if "test" in split.values() else "validation")
-    if part not in split.values():
-        raise InputError(f"run '{run.folder}' has no {part} slices.")
-    dataset = open_dataset(recipe, reporter, "skip")
-    if dataset.digest != run.record.get("data_digest"):
-        reporter.say("the data set has changed since the run: what it holds now is evaluated")
-    return _examined(dataset, trained, part, [split.get(sample.id) == part for sample in dataset.samples], reporter)
+    if trained.run is None:
+        raise InputError("a .keras file that stands in no run has no slices of its own: name some with --source.")
+    own = own_data(trained.run, trained.pixels, registry, reporter)
+    split = own.column("split")
+    part = split_name(part, split)
+    folder = part if own.unchanged else f"{part}-{own.dataset.digest[:8]}"
+    return _examined(own.dataset, own.slices, trained, part, folder, [name == part for name in split])
 
 
 def other_source(recipe: DataRecipe, trained: Trained, reporter: Reporter) -> Examined:
-    """All slices of another source; only its test part where it has one.
+    """All slices of another source; only its test part where it has one. Pictures that cannot be read stop it, or are
+    left out, as the recipe says.
 
     Raises:
         InputError: where it cannot be read, or has classes that the model knows nothing of.
     """
     dataset = open_dataset(recipe, reporter)
+    with reporter.bar("decoding") as progress:
+        dataset, slices = decoded_slices(dataset, trained.pixels, recipe.tables.source.on_bad_image, progress)
+    for bad in dataset.bad:
+        reporter.say(f"left out: {bad.id}: {bad.reason}")
     tested = [sample.split == "test" for sample in dataset.samples]
     chosen = tested if any(tested) else [True] * len(tested)
     name = recipe.source.info.name + (" (its test part)" if any(tested) else "")
-    return _examined(dataset, trained, name, chosen, reporter)
+    folder = f"{recipe.source.info.name}-{dataset.digest[:8]}"
+    return _examined(dataset, slices, trained, name, folder, chosen)
 
 
-def _examined(dataset: Dataset, trained: Trained, name: str, chosen: Sequence[bool], reporter: Reporter) -> Examined:
-    wanted = {sample.id for sample, inside in zip(dataset.samples, chosen, strict=True) if inside}
-    with reporter.bar("decoding") as progress:
-        dataset, slices = decoded_slices(dataset, trained.pixels, "skip", progress)
-    for bad in dataset.bad:
-        reporter.say(f"left out: {bad.id}: {bad.reason}")
-    places = np.array([place for place, sample in enumerate(dataset.samples) if sample.id in wanted], dtype=np.int64)
-    if not len(places):
-        raise InputError(f"there is no slice to evaluate on in {name}.")
+def _examined(
+    dataset: Dataset, slices: Slices, trained: Trained, name: str, folder: str, chosen: Sequence[bool]
+) -> Examined:
+    places = np.flatnonzero(np.array(chosen, dtype=bool))
     samples = [dataset.samples[place] for place in places]
     common = common_classes(trained.classes, sorted({sample.label for sample in samples}))
     return Examined(
@@ -101,6 +106,8 @@ def _examined(dataset: Dataset, trained: Trained, name: str, chosen: Sequence[bo
         np.array([common.of_source[sample.label] for sample in samples], dtype=np.int64),
         slices,
         places,
+        len(dataset.bad),
+        folder,
     )
 
 
@@ -140,11 +147,21 @@ def answers(trained: Trained, examined: Examined, reporter: Reporter, change: tu
     return Answers(plain, calibrated, np.concatenate(unlike) if unlike else None)
 
 
-def figures_of(examined: Examined, given: Answers) -> dict[str, Any]:
-    """The figures of `metrics.json` for examined slices, with the share that is unlike the training."""
+def figures_of(examined: Examined, given: Answers, warning: str | None = None) -> dict[str, Any]:
+    """The figures of `metrics.json` for examined slices, with the share that is unlike the training.
+
+    Args:
+        warning: that goes with them.
+    """
     found = evaluate(examined.labels, given.plain, examined.groups, examined.common.classes, given.calibrated)
     flagged = None if given.unlike is None else float(given.unlike.mean())
-    return {"source": examined.name, **(found or {}), "out_of_distribution": flagged}
+    return {
+        "source": examined.name,
+        **(found or {}),
+        "out_of_distribution": flagged,
+        "left_out": examined.left_out,
+        **({"warning": warning} if warning else {}),
+    }
 
 
 def robustness(trained: Trained, examined: Examined, clean: Answers, reporter: Reporter) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from braintumor_kit.progress import Reporter
 from braintumor_kit.workflows.explain import Planned, as_images
 from braintumor_kit.workflows.explanation_folder import ExplanationFolder, Slice
 from braintumor_kit.workflows.pictures import evenly_spaced
-from braintumor_kit.workflows.trained import Trained
 
 AT_ONCE = 8
 """Slices whose pixels are taken away together."""
@@ -46,23 +45,22 @@ class Evaluation:
 
 def evaluate_explanations(
     folder: ExplanationFolder,
-    trained: Trained,
     planned: Sequence[Planned],
     precision: str,
     evaluation: Evaluation,
     reporter: Reporter,
 ) -> dict[str, Any]:
     """The content of `explanation_metrics.json`: localisation, faithfulness, randomisation, agreement and findings."""
-    by_method = {item.method.name: item for item in planned}
     slices = folder.slices()
-    faithful = _faithfulness(folder, _spaced(slices, evaluation.faithfulness), by_method, trained, reporter)
-    measured, baselines, alike = _localisation(folder, slices, by_method, faithful, reporter)
+    faithful = _faithfulness(folder, _spaced(slices, evaluation.faithfulness), planned, reporter)
+    measured, baselines, alike = _localisation(folder, slices, planned, faithful, reporter)
     split = slices[0].first["split"] if slices else None
-    metrics = summarise(measured, baselines, trained.classes, split or "images")
+    metrics = summarise(measured, baselines, planned[0].request.trained.classes, split or "images")
     rates = _rates(folder)
-    chosen = _spaced(slices, evaluation.randomisation)
     for name, figures in metrics["methods"].items():
-        found = _randomised(chosen, by_method[name], trained, precision, reporter)
+        first = next(item for item in planned if item.method.name == name)
+        chosen = _spaced([one for one in slices if _plan(one, name) == first.number], evaluation.randomisation)
+        found = _randomised(chosen, first, precision, reporter)
         figures["images_per_second"] = rates.get(name)
         figures["randomisation_passed"] = found.passed if found else None
         figures["randomisation"] = (
@@ -79,10 +77,15 @@ def _spaced(slices: Sequence[Slice], count: int) -> list[Slice]:
     return [slices[place] for place in evenly_spaced(len(slices), count)]
 
 
+def _plan(one: Slice, method: str) -> int | None:
+    """Which of what was planned made a slice's map."""
+    return one.rows[method]["plan"] if method in one.rows else None
+
+
 def _localisation(
     folder: ExplanationFolder,
     slices: Sequence[Slice],
-    by_method: Mapping[str, Planned],
+    planned: Sequence[Planned],
     faithful: Mapping[str, Mapping[str, Mapping[str, float]]],
     reporter: Reporter,
 ) -> tuple[list[Measured], list[Measured], list[dict[str, float]]]:
@@ -90,7 +93,7 @@ def _localisation(
     measured, baselines, alike = [], [], []
     with reporter.bar("where the maps lie") as progress:
         for number, one in enumerate(slices):
-            pictures, row = by_method[one.first["method"]].request.pictures, one.first
+            pictures, row = planned[one.first["plan"]].request.pictures, one.first
             prepared = pictures.prepared(row["place"])
             mask = pictures.mask(row["place"])
             head = head_mask(np.asarray(to_colour(prepared[..., 0] if prepared.shape[2] == 1 else prepared, "grey")))
@@ -109,8 +112,7 @@ def _localisation(
 def _faithfulness(
     folder: ExplanationFolder,
     slices: Sequence[Slice],
-    by_method: Mapping[str, Planned],
-    trained: Trained,
+    planned: Sequence[Planned],
     reporter: Reporter,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Insertion, deletion and ROAD by slice and method."""
@@ -118,58 +120,53 @@ def _faithfulness(
     with reporter.bar("what the network goes by") as progress, kept_memory():
         for start in range(0, len(slices), AT_ONCE):
             some = slices[start : start + AT_ONCE]
-            for name, planned in by_method.items():
-                these = [one for one in some if name in one.rows]
+            for item in planned:
+                name = item.method.name
+                these = [one for one in some if _plan(one, name) == item.number]
                 if these:
-                    values = _of_batch(folder, these, name, planned, trained)
-                    for one, row in zip(these, values, strict=True):
+                    for one, row in zip(these, _of_batch(folder, these, item), strict=True):
                         figures.setdefault(one.first["id"], {})[name] = row
             progress(start + len(some), len(slices))
     return figures
 
 
-def _of_batch(
-    folder: ExplanationFolder, slices: Sequence[Slice], name: str, planned: Planned, trained: Trained
-) -> Iterator[dict[str, float]]:
-    network = planned.network
-    images = _images(slices, name, planned, network)
+def _of_batch(folder: ExplanationFolder, slices: Sequence[Slice], planned: Planned) -> Iterator[dict[str, float]]:
+    name, network = planned.method.name, planned.network
+    images = _images(slices, planned, network)
     maps = torch.from_numpy(np.stack([folder.read_map(one.rows[name]["map"]) for one in slices])).to(images.device)
-    targets = torch.from_numpy(_classes(slices, name, trained)).to(images.device)
+    targets = torch.from_numpy(_classes(slices, planned)).to(images.device)
 
     measures = {"insertion_auc": insertion_auc, "deletion_auc": deletion_auc, "road": road}
     values = {key: measure(images, maps, targets, network.probabilities).tolist() for key, measure in measures.items()}
     yield from ({key: column[place] for key, column in values.items()} for place in range(len(slices)))
 
 
-def _images(slices: Sequence[Slice], name: str, planned: Planned, network: Network) -> torch.Tensor:
-    pictures = planned.request.pictures
+def _images(slices: Sequence[Slice], planned: Planned, network: Network) -> torch.Tensor:
+    pictures, name = planned.request.pictures, planned.method.name
     return as_images(np.stack([pictures.prepared(one.rows[name]["place"]) for one in slices]), network)
 
 
-def _classes(slices: Sequence[Slice], name: str, trained: Trained) -> NDArray[np.int64]:
+def _classes(slices: Sequence[Slice], planned: Planned) -> NDArray[np.int64]:
     """The class that each map speaks for; of a contrast, the first."""
-    named = [one.rows[name]["target"] for one in slices]
-    classes = list(trained.classes)
+    named = [one.rows[planned.method.name]["target"] for one in slices]
+    classes = list(planned.request.trained.classes)
     return np.array([classes.index(text if text in classes else text.partition("-vs-")[0]) for text in named])
 
 
-def _randomised(
-    slices: Sequence[Slice], planned: Planned, trained: Trained, precision: str, reporter: Reporter
-) -> Cascade | None:
+def _randomised(slices: Sequence[Slice], planned: Planned, precision: str, reporter: Reporter) -> Cascade | None:
     """How the maps of some slices change as the network loses its weights; None where its layers cannot be told."""
-    name = planned.method.name
-    slices = [one for one in slices if name in one.rows]
+    name, trained = planned.method.name, planned.request.trained
     if not slices or not is_functional(trained.model):
         return None
     dtype, layer = PRECISIONS[resolve_precision(precision)], planned.request.layer or trained.explain_layer
-    numbers = _classes(slices, name, trained)
+    numbers = _classes(slices, planned)
     weights = np.eye(len(trained.classes), dtype=np.float32)[numbers]
     targets = Targets(tuple(one.rows[name]["target"] for one in slices), weights, numbers, True)
 
     def maps_of(model: keras.Model) -> NDArray[np.float32]:
         network = network_of(model, dtype, layer, trained.pixels.shape)
         network.align = planned.network.align
-        images = _images(slices, name, planned, network)
+        images = _images(slices, planned, network)
         return explain_batch(network, planned.method, images, targets, weights).maps
 
     reporter.say(f"randomising weights: {name}, {len(slices)} slices")

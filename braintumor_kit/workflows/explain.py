@@ -32,15 +32,17 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Request:
-    """One method for some pictures.
+    """One method for some pictures of one model's.
 
     Attributes:
+        trained: the model; all that are explained together tell the same classes apart.
         plugin: the explainer with its options.
         pictures: what is explained.
         target: as `--target` says it.
         layer: that is looked at; None for the model's own.
     """
 
+    trained: Trained
     plugin: ChosenPlugin
     pictures: Pictures
     target: str = "predicted"
@@ -66,36 +68,54 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Planned:
-    """A request, checked and ready."""
+    """A request, checked and ready.
 
+    Attributes:
+        number: its place among all that is planned; rows of the table name it.
+    """
+
+    number: int
     method: Method
     request: Request
     targets: Sequence[Choose]
     network: Network
 
 
-def plan(trained: Trained, requests: Sequence[Request], precision: str, align: str) -> list[Planned]:
+def plan(requests: Sequence[Request], precision: str, align: str) -> list[Planned]:
     """Checks everything that can be wrong before any work is done.
 
     Raises:
-        InputError: where the model lacks a class or layer that is named.
+        InputError: where a model lacks a class or layer that is named.
     """
     dtype = PRECISIONS[resolve_precision(precision)]
-    networks: dict[str | None, Network] = {}
-    names = unique_names([request.plugin.info.name for request in requests])
+    networks: dict[tuple[int, str | None], Network] = {}
+    names = _method_names(requests)
     planned = []
-    for name, request in zip(names, requests, strict=True):
+    for number, (name, request) in enumerate(zip(names, requests, strict=True)):
+        trained = request.trained
         layer = request.layer or trained.explain_layer
-        if layer not in networks:
-            networks[layer] = network_of(trained.model, dtype, layer, trained.pixels.shape)
-            networks[layer].align = align
+        network = networks.get((id(trained), layer))
+        if network is None:
+            network = networks[id(trained), layer] = network_of(trained.model, dtype, layer, trained.pixels.shape)
+            network.align = align
         method = Method(name, request.plugin.make(), request.plugin.info)
-        planned.append(Planned(method, request, parse_target(request.target, trained.classes), networks[layer]))
+        planned.append(Planned(number, method, request, parse_target(request.target, trained.classes), network))
     return planned
 
 
+def _method_names(requests: Sequence[Request]) -> list[str]:
+    """Names that tell the methods of one model apart; the folds of a cross-validation share them."""
+    names = [""] * len(requests)
+    for model in {id(request.trained) for request in requests}:
+        places = [place for place, request in enumerate(requests) if id(request.trained) == model]
+        unique = unique_names([requests[place].plugin.info.name for place in places])
+        for place, name in zip(places, unique, strict=True):
+            names[place] = name
+    return names
+
+
 def explain_into(
-    place: Path, trained: Trained, planned: Sequence[Planned], precision: str, drawing: Drawing, reporter: Reporter
+    place: Path, planned: Sequence[Planned], precision: str, drawing: Drawing, reporter: Reporter
 ) -> tuple[ExplanationFolder, list[BadImage]]:
     """Makes maps, taking up what an interrupted call with the same settings left; overlays and the rest are to follow.
 
@@ -106,19 +126,19 @@ def explain_into(
         InputError: where a method does not fit the model.
         WorkError: where files cannot be written.
     """
-    folder = ExplanationFolder.begin(place, _settings(trained, planned, precision, drawing))
-    exact = _exact_network(trained, planned, precision)
+    folder = ExplanationFolder.begin(place, _settings(planned, precision, drawing))
     groups = _grouped(planned)
     total = sum(len(members[0].request.pictures.items) for members in groups)
     done = 0
     with reporter.bar("explaining") as progress, kept_memory():
         for number, members in enumerate(groups):
+            exact = _exact_network(members, precision)
             for start in range(0, len(members[0].request.pictures.items), BATCH):
                 name = f"{number:03d}-{start:09d}"
                 places = range(start, min(start + BATCH, len(members[0].request.pictures.items)))
                 if not folder.has(name):
                     with folder.dropped_if_empty():
-                        _explain_batch(folder, name, places, members, exact, trained, drawing)
+                        _explain_batch(folder, name, places, members, exact, drawing)
                 done += len(places)
                 progress(done, total)
     bad = {item["id"]: item["reason"] for batch in folder.batches() for item in batch["bad"]}
@@ -126,19 +146,21 @@ def explain_into(
 
 
 def _grouped(planned: Sequence[Planned]) -> list[list[Planned]]:
-    """Methods for the same pictures and layer go together: they share passes through the trunk."""
+    """Methods for the same pictures and layer of a model go together: they share passes through the trunk."""
     groups: dict[tuple[int, int], list[Planned]] = {}
     for item in planned:
         groups.setdefault((id(item.request.pictures), id(item.network)), []).append(item)
     return list(groups.values())
 
 
-def _exact_network(trained: Trained, planned: Sequence[Planned], precision: str) -> Network | None:
+def _exact_network(members: Sequence[Planned], precision: str) -> Network | None:
     """For the classes of pictures that the run did not predict: as `btkit predict` sees them, in float32."""
-    if all(item.probabilities for one in planned for item in one.request.pictures.items):
+    first = members[0]
+    if all(item.probabilities for item in first.request.pictures.items):
         return None
     if resolve_precision(precision) == "float32":
-        return planned[0].network
+        return first.network
+    trained = first.request.trained
     return network_of(trained.model, shape=trained.pixels.shape)
 
 
@@ -148,7 +170,6 @@ def _explain_batch(
     places: Sequence[int],
     members: Sequence[Planned],
     exact: Network | None,
-    trained: Trained,
     drawing: Drawing,
 ) -> None:
     pictures, network = members[0].request.pictures, members[0].network
@@ -158,14 +179,14 @@ def _explain_batch(
     if good:
         images = as_images(pixels, network)
         probabilities = _probabilities(pictures, good, images, exact)
-        labels = _labels(pictures, good, trained.classes)
+        labels = _labels(pictures, good, members[0].request.trained.classes)
         for member in members:
             began = time.perf_counter()
             for choose in member.targets:
                 targets = choose(probabilities.argmax(axis=1), labels)
                 explained = explain_batch(network, member.method, images, targets, probabilities)
                 seconds[member.method.name] = seconds.get(member.method.name, 0.0) + time.perf_counter() - began
-                rows += _write(folder, member, good, explained, probabilities, trained, drawing)
+                rows += _write(folder, member, good, explained, probabilities, drawing)
                 began = time.perf_counter()
         network.forget()
     rows.sort(key=lambda row: row["place"])  # stable: methods and targets keep their order
@@ -201,11 +222,10 @@ def _write(
     places: Sequence[int],
     explained: Explained,
     probabilities: NDArray[np.float64],
-    trained: Trained,
     drawing: Drawing,
 ) -> Iterator[Row]:
     """Writes the maps of one method and target; gives their rows."""
-    pictures = member.request.pictures
+    pictures, trained = member.request.pictures, member.request.trained
     for number, place in enumerate(places):
         item, target = pictures.items[place], explained.targets.names[number]
         name = f"{file_name(item.id)}.{explained.method}" + (f".{file_name(target)}" if len(member.targets) > 1 else "")
@@ -216,6 +236,7 @@ def _write(
         chosen = probabilities[number][explained.targets.classes[number]] if explained.targets.alone else None
         completeness = None if explained.completeness is None else f"{explained.completeness[number]:.3g}"
         yield {
+            "plan": member.number,
             "place": place,
             "id": item.id,
             "split": item.split,
@@ -236,11 +257,12 @@ def _write(
         }
 
 
-def _settings(trained: Trained, planned: Sequence[Planned], precision: str, drawing: Drawing) -> dict[str, Any]:
+def _settings(planned: Sequence[Planned], precision: str, drawing: Drawing) -> dict[str, Any]:
     """What the explanations follow from: `explanations.json`."""
+    trained = planned[0].request.trained
     return {
-        "format": 1,
-        "model": {"sha256": trained.digest, "classes": list(trained.classes)},
+        "format": 2,
+        "classes": list(trained.classes),
         "pixels": trained.pixels.model_dump(mode="json"),
         "precision": resolve_precision(precision),
         "batch": BATCH,
@@ -250,6 +272,7 @@ def _settings(trained: Trained, planned: Sequence[Planned], precision: str, draw
                 "name": item.method.name,
                 "plugin": item.method.info.name,
                 "version": item.method.info.version,
+                "model": item.request.trained.digest,
                 "options": item.request.plugin.options.model_dump(mode="json"),
                 "target": item.request.target,
                 "asked_layer": item.request.layer,

@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from braintumor_kit.contracts import InputError
-from braintumor_kit.data.cache import decoded_slices
 from braintumor_kit.data.dataset import BadImage
 from braintumor_kit.files import write_json
 from braintumor_kit.model.precision import resolve_precision
 from braintumor_kit.progress import Reporter
-from braintumor_kit.recipe.load import recipe_of
 from braintumor_kit.registry import Registry
-from braintumor_kit.runs import Run, table_of
+from braintumor_kit.runs import Run, find_run, fold_runs, table_of
 from braintumor_kit.workflows.draw_explanations import draw_overlays, draw_summary
 from braintumor_kit.workflows.evaluate_explanations import Evaluation, evaluate_explanations
 from braintumor_kit.workflows.explain import Drawing, Request, explain_into, plan
-from braintumor_kit.workflows.open_data import open_dataset
-from braintumor_kit.workflows.pictures import SplitPictures, split_name, split_pictures
-from braintumor_kit.workflows.trained import Trained
+from braintumor_kit.workflows.own_data import own_data
+from braintumor_kit.workflows.pictures import SplitPictures, evenly_spaced, split_name, split_pictures
+from braintumor_kit.workflows.trained import Trained, trained_from_file, trained_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Wish:
 
 
 def explain(
-    place: Path, trained: Trained, requests: Sequence[Request], wish: Wish, reporter: Reporter
+    place: Path, requests: Sequence[Request], wish: Wish, reporter: Reporter
 ) -> tuple[dict[str, Any] | None, list[BadImage]]:
     """Makes the folder of explanations: maps, overlays, table, sheet and, where wished, how right the maps are.
 
@@ -51,14 +49,14 @@ def explain(
         InputError: where a method, target or layer does not fit the model.
         WorkError: where files cannot be written.
     """
-    planned = plan(trained, requests, wish.precision, wish.drawing.align)
+    planned = plan(requests, wish.precision, wish.drawing.align)
     reporter.say(f"explaining in {resolve_precision(wish.precision)} into {place}")
     try:
-        folder, bad = explain_into(place, trained, planned, wish.precision, wish.drawing, reporter)
+        folder, bad = explain_into(place, planned, wish.precision, wish.drawing, reporter)
         draw_overlays(folder, planned, wish.drawing, reporter)
         metrics = None
         if wish.evaluation:
-            metrics = evaluate_explanations(folder, trained, planned, wish.precision, wish.evaluation, reporter)
+            metrics = evaluate_explanations(folder, planned, wish.precision, wish.evaluation, reporter)
             write_json(folder.beside / "explanation_metrics.json", metrics)
         draw_summary(folder, planned)
         folder.finish()
@@ -68,30 +66,61 @@ def explain(
     return metrics, bad
 
 
-def run_pictures(run: Run, trained: Trained, splits: Sequence[tuple[str | None, int | None]], registry: Registry,
-                 reporter: Reporter) -> list[SplitPictures]:  # fmt: skip
-    """Slices of a run's own data set, read again from its source.
+def own_pictures(
+    argument: str | None, runs: Path, split: str | None, limit: int | None, registry: Registry, reporter: Reporter
+) -> tuple[Run, list[tuple[Trained, SplitPictures]]]:
+    """The run that RUN on the command line names, and its models, each with slices of the run's data set.
 
     Args:
-        splits: name and limit of each; None is test, or validation where the run has no test.
+        split: None is test, or validation where the run has no test.
+        limit: at most so many slices in all, evenly spaced.
 
     Raises:
-        InputError: where the data are not at hand any more, or the run has no such split.
+        InputError: where there is no such run or split, or the data are not at hand any more.
     """
-    recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
-    part = {row["id"]: row["split"] for row in table_of(run, "split.csv")}
-    dataset = open_dataset(recipe, reporter, "skip")
-    changed = dataset.digest != run.record.get("data_digest")
-    if changed:
-        reporter.say("the data set has changed since the run: maps are of what it holds now")
-    with reporter.bar("decoding") as progress:
-        dataset, slices = decoded_slices(dataset, trained.pixels, "skip", progress)
-    known = {} if changed else _recorded_probabilities(run, trained)
-    split = [part.get(sample.id) for sample in dataset.samples]
-    return [
-        split_pictures(dataset, slices, split, split_name(name, part.values()), limit, trained.pixels, known)
-        for name, limit in splits
-    ]
+    if argument is not None and argument.endswith(".keras"):
+        trained = trained_from_file(Path(argument), any_end=True)
+        if trained.run is None:
+            raise InputError(f"'{argument}' stands in no run, so it has no slices of its own: name images after it.")
+        return trained.run, [(trained, _pictures(trained.run, trained, split, limit, registry, reporter))]
+    run = find_run(argument, runs, folds=True)
+    if run.folds is None:
+        trained = trained_of(run)
+        return run, [(trained, _pictures(run, trained, split, limit, registry, reporter))]
+    if split is not None:
+        raise InputError(
+            f"'{run.folder}' is a cross-validation: each of its slices is explained by the model that has not seen "
+            f"it. For --split name a fold, such as {run.folder}/fold-1."
+        )
+    return run, _fold_pictures(run, limit, registry, reporter)
+
+
+def _pictures(
+    run: Run, trained: Trained, split: str | None, limit: int | None, registry: Registry, reporter: Reporter
+) -> SplitPictures:
+    own = own_data(run, trained.pixels, registry, reporter)
+    part = own.column("split")
+    known = _recorded_probabilities(run, trained) if own.unchanged else {}
+    return split_pictures(own.dataset, own.slices, part, split_name(split, part), limit, trained.pixels, known)
+
+
+def _fold_pictures(
+    run: Run, limit: int | None, registry: Registry, reporter: Reporter
+) -> list[tuple[Trained, SplitPictures]]:
+    """The models of a cross-validation, each with the slices that it has not seen."""
+    models = [trained_of(fold) for fold in fold_runs(run)]
+    own = own_data(run, models[0].pixels, registry, reporter)
+    known = _recorded_probabilities(run, models[0]) if own.unchanged else {}
+    fold = own.column("fold")
+    tested = [place for place, number in enumerate(fold) if number is not None]
+    chosen = set(tested if limit is None else (tested[place] for place in evenly_spaced(len(tested), limit)))
+    found = []
+    for number, trained in enumerate(models, start=1):
+        part = ["test" if place in chosen and mine == str(number) else None for place, mine in enumerate(fold)]
+        if any(part):
+            pictures = split_pictures(own.dataset, own.slices, part, "test", None, trained.pixels, known)
+            found.append((trained, pictures))
+    return found
 
 
 def _recorded_probabilities(run: Run, trained: Trained) -> dict[str, tuple[float, ...]]:

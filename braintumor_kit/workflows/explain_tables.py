@@ -71,6 +71,6 @@ def explain_at_end(
         key = (split_name(table.split, split), table.limit)
         if key not in shared:
             shared[key] = split_pictures(dataset, slices, split, *key, pixels, known)
-        requests.append(Request(plugin, shared[key], table.target, table.layer))
+        requests.append(Request(trained, plugin, shared[key], table.target, table.layer))
     wish = Wish(recipe.tables.training.precision, to_go_on=f"the run is whole but for its maps: btkit explain {folder}")
-    explain(folder / "explanations", trained, requests, wish, reporter)
+    explain(folder / "explanations", requests, wish, reporter)

@@ -122,7 +122,8 @@ class ExplanationFolder:
     def slices(self) -> list[Slice]:
         """Every slice that was explained; of several targets of a method the predicted one, else the first."""
         wanted = (
-            "place", "id", "group", "split", "label", "method", "target", "predicted", "probability", "flags", "map",
+            "plan", "place", "id", "group", "split", "label", "method", "target", "predicted", "probability", "flags",
+            "map",
         )  # fmt: skip
         found: dict[str, dict[str, Row]] = {}
         for batch in self.batches():

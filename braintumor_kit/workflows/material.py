@@ -49,12 +49,12 @@ def gather(recipe: Recipe, dataset: Dataset, reporter: Reporter) -> list[Materia
     tables = recipe.tables
     with reporter.bar("decoding") as progress:
         dataset, slices = decoded_slices(dataset, tables.pixels, tables.source.on_bad_image, progress)
-    splits = splits_of(recipe, dataset, reporter)
-    _tell_data(recipe, dataset, splits, reporter)
     pictures = same_pictures(dataset, slices)
+    splits = splits_of(recipe, dataset, pictures, reporter)
+    _tell_data(recipe, dataset, splits, reporter)
     materials = [Material(dataset, slices, split, find_leaks(dataset.samples, pictures, split)) for split in splits]
     for material in materials:
-        check_leaks(material.leaks, tables.split.allow_leaks)
+        check_leaks(material.leaks, tables.split)
     if leaks := all_leaks(materials):
         reporter.say(f"WARNING: the split leaks: {leaks.sentence}")
     return materials

@@ -15,6 +15,7 @@ from braintumor_kit.contracts import Sample
 from braintumor_kit.data.cache import cache_key
 from braintumor_kit.data.dataset import Dataset, leave_out, read_dataset
 from braintumor_kit.data.held_out import HELD_OUT, held_out
+from braintumor_kit.data.joining import joined
 from braintumor_kit.data.rows import cache_folder
 from braintumor_kit.data.split import Split, check_trained, make_folds, make_split
 from braintumor_kit.data.survey import survey
@@ -128,20 +129,23 @@ def _bars(reporter: Reporter) -> Iterator[Callable[[str], Callable[[int, int], N
         yield bar
 
 
-def splits_of(recipe: DataRecipe, dataset: Dataset, reporter: Reporter) -> list[Split]:
+def splits_of(recipe: DataRecipe, dataset: Dataset, pictures: Sequence[int], reporter: Reporter) -> list[Split]:
     """The split that a recipe declares, or those of its folds; slices that are held out stand in none: `HELD_OUT`.
+
+    Args:
+        pictures: the set of pictures, identical to the network, that each sample belongs to.
 
     Raises:
         InputError: where the data set cannot be divided so.
     """
     held = held_out(dataset.samples, recipe.tables.split)
     inside = [place for place, out in enumerate(held) if not out]
-    sets = _copies(recipe, dataset, reporter)
+    sets = _copies(recipe, dataset, pictures, reporter)
     splits = []
     for part in _splits(
         recipe,
         [dataset.samples[place] for place in inside],
-        [dataset.fingerprints[place] for place in inside],
+        [pictures[place] for place in inside],
         None if sets is None else [sets[place] for place in inside],
     ):
         split = [HELD_OUT] * len(held)
@@ -152,22 +156,22 @@ def splits_of(recipe: DataRecipe, dataset: Dataset, reporter: Reporter) -> list[
     return splits
 
 
-def _copies(recipe: DataRecipe, dataset: Dataset, reporter: Reporter) -> list[int] | None:
-    """The number of the set of copies and patients that each sample belongs to, where these are kept together."""
+def _copies(recipe: DataRecipe, dataset: Dataset, pictures: Sequence[int], reporter: Reporter) -> list[int] | None:
+    """The number of the set of pictures, alike or of one patient, that each sample belongs to; None where copies are
+    not kept together."""
     if recipe.tables.split.together != "copies":
         return None
     _, records = surveyed(dataset, recipe.tables.pixels, "skip", reporter)
     groups = [sample.group for sample in dataset.samples]
-    sets: list[int] = copies_among(dataset, records, reporter).components(groups).tolist()
-    return sets
+    return joined(copies_among(dataset, records, reporter).components(groups).tolist(), pictures)
 
 
 def _splits(
-    recipe: DataRecipe, samples: Sequence[Sample], contents: Sequence[bytes], copies: Sequence[int] | None
+    recipe: DataRecipe, samples: Sequence[Sample], pictures: Sequence[int], copies: Sequence[int] | None
 ) -> list[Split]:
     settings, seed = recipe.tables.split, recipe.tables.seed
     if recovers(recipe):  # labels of matched slices may contradict: each patient counts for its commonest
         settings = settings.model_copy(update={"mixed_patients": "allow"})
     if settings.method == "kfold":
         return make_folds(samples, settings, seed, copies)
-    return [make_split(samples, settings, seed, copies, contents)]
+    return [make_split(samples, settings, seed, copies, pictures)]

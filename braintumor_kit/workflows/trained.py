@@ -1,6 +1,7 @@
 """A trained model with what a run knows of it."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Trained:
         explain_layer: the layer that explainers look at, by the backbone's word; None where nobody said.
         digest: SHA-256 of the model's file.
         certainty: how sure its answers are; None where nobody settled it.
+        run: where it comes from; None of a file that stands in none.
     """
 
     model: keras.Model
@@ -34,16 +36,29 @@ class Trained:
     explain_layer: str | None = None
     digest: str = ""
     certainty: Certainty | None = None
+    run: Run | None = None
+
+    @property
+    def warning(self) -> str | None:
+        """What its run's figures have to be read with."""
+        return self.run.warning if self.run else None
 
 
-def trained_of_argument(argument: str | None, runs: Path, any_end: bool = False) -> Trained:
+def trained_of_argument(
+    argument: str | None, runs: Path, any_end: bool = False, classes: Sequence[str] = ()
+) -> Trained:
     """The model that RUN on the command line names: a run folder, a `.keras` file, or the newest run.
+
+    Args:
+        any_end, classes: as `trained_from_file` has them.
 
     Raises:
         InputError: where there is none.
     """
     if argument is not None and argument.endswith(".keras"):
-        return trained_from_file(Path(argument), any_end)
+        return trained_from_file(Path(argument), any_end, classes)
+    if classes:
+        raise InputError("--classes names the outputs of a .keras file that stands in no run; a run knows its own.")
     return trained_of(find_run(argument, runs))
 
 
@@ -60,24 +75,28 @@ def trained_of(run: Run) -> Trained:
     return _with_words_of(run, load_model(run.model_path), run.model_path)
 
 
-def trained_from_file(path: Path, any_end: bool = False) -> Trained:
+def trained_from_file(path: Path, any_end: bool = False, classes: Sequence[str] = ()) -> Trained:
     """A `.keras` file: beside a run's record with all that the run knows, elsewhere with pixels stretched to its
     input and classes by number.
 
     Args:
         any_end: models that end in logits or a sigmoid, or take channels first, are welcome too.
+        classes: names of the outputs of a file that stands in no run.
 
     Raises:
         InputError: where it cannot be loaded or is no picture classifier.
     """
     model = load_model(path, any_end)
-    if (path.parent / "record.json").is_file():
+    if (path.parent / "record.json").is_file() and not classes:
         return _with_words_of(Run(path.parent), model, path)
     first = is_channels_first(model.input_shape)
     side, channels = model.input_shape[2], model.input_shape[1 if first else 3]
-    classes = tuple(f"class_{number}" for number in range(max(2, model.output_shape[-1])))
+    count = max(2, model.output_shape[-1])
+    if classes and (len(classes) != count or len(set(classes)) != count):
+        raise InputError(f"--classes: '{path}' has {count} outputs; name as many classes, in their order.")
     pixels = {"image_size": side or PixelsTable().image_size, "colour": "rgb" if channels == 3 else "grey"}
-    return Trained(model, classes, _pixels(pixels, path), digest=file_digest(path))
+    names = tuple(classes) or tuple(f"class_{number}" for number in range(count))
+    return Trained(model, names, _pixels(pixels, path), digest=file_digest(path))
 
 
 def _with_words_of(run: Run, model: keras.Model, path: Path) -> Trained:
@@ -87,8 +106,15 @@ def _with_words_of(run: Run, model: keras.Model, path: Path) -> Trained:
     pixels = _pixels(run.resolved.get("pixels"), run.folder / "resolved.json")
     layer = run.record.get("explain_layer")
     names = tuple(str(name) for name in classes)
-    certainty = load_certainty(run.folder)
-    return Trained(model, names, pixels, layer if isinstance(layer, str) else None, file_digest(path), certainty)
+    return Trained(
+        model,
+        names,
+        pixels,
+        layer if isinstance(layer, str) else None,
+        file_digest(path),
+        load_certainty(run.folder),
+        run,
+    )
 
 
 def file_digest(path: Path) -> str:
