@@ -37,7 +37,7 @@ def whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise WorkError(
             f"{path} could not be written: {reason_of(error)}. Files written before are whole; "
-            f"make room or choose another --runs folder, then run again."
+            f"make room or choose another folder, then run again."
         ) from error
     finally:
         if temporary is not None:

@@ -25,6 +25,7 @@ from braintumor_kit.audit.probes import neighbour_across, shortcut_probes
 from braintumor_kit.audit.standing import standing
 from braintumor_kit.audit.subject import Subject
 from braintumor_kit.contracts import Sample
+from braintumor_kit.data.held_out import HELD_OUT
 from braintumor_kit.data.survey import RECORD, record_of
 from braintumor_kit.matching.copies import Copies
 from braintumor_kit.recipe.tables import PixelsTable
@@ -100,6 +101,15 @@ def test_pairs_of_splits_are_counted_from_the_later_side() -> None:
         (TRAIN, TEST, 4, 1, 1, 1, 2),
         (VALIDATION, TEST, 4, 0, 1, 0, 3),
     ]
+
+
+def test_what_is_held_out_must_share_nothing_with_training() -> None:
+    whole = subject(["a"] * 6, [TRAIN, VALIDATION, TEST, HELD_OUT, HELD_OUT, HELD_OUT], groups=list("ABCACD"))
+    rows = {(row["train"], row["test"]): row["same_group"] for row in cross_split(whole)}
+    assert rows[TRAIN, HELD_OUT] == 1
+    assert rows[VALIDATION, HELD_OUT] == 0
+    assert (TEST, HELD_OUT) not in rows  # neither was selected on
+    assert divided_groups(whole) == [{"group": "A", "slices": {TRAIN: 1, HELD_OUT: 1}}]
 
 
 def test_leaked_is_what_has_a_partner_in_any_earlier_split() -> None:
@@ -280,13 +290,15 @@ def test_the_nearest_training_thumbnail_is_looked_for_across_the_split(plain: ND
 @pytest.mark.parametrize(
     ("table", "value"),
     [
-        # chi square = 100 x (10 x 40 - 20 x 30)^2 / (30 x 70 x 40 x 60), without Yates' correction
-        ([[10, 20], [30, 40]], math.sqrt((10 * 40 - 20 * 30) ** 2 / (30 * 70 * 40 * 60))),
+        # phi square = (10 x 20 - 30 x 40)^2 / (40 x 60 x 50 x 50) = 1 / 6, without Yates' correction; by chance 1 / 99
+        ([[10, 30], [40, 20]], math.sqrt((1 / 6 - 1 / 99) / (98 / 99))),
+        ([[10, 20], [30, 40]], 0.0),  # phi square 0.008, no more than by chance
         ([[7, 0], [0, 5]], 1.0),
-        ([[7, 0], [0, 5], [3, 0]], 1.0),
+        # phi square 1 - 2/14, 3 rows count for 3 - 4/14 and 2 columns for 2 - 1/14
+        ([[7, 0], [0, 5], [3, 0]], math.sqrt((12 / 14) / (13 / 14))),
         ([[4, 8, 12], [2, 4, 6]], 0.0),
-        # expected 20 everywhere: chi square = 4 x 100 / 20 = 20 of 120, and the smaller side has 2
-        ([[30, 20, 10], [10, 20, 30]], math.sqrt(20 / 120)),
+        # expected 20 everywhere: chi square = 4 x 100 / 20 = 20 of 120, by chance 2 / 119; the smaller side has 2
+        ([[30, 20, 10], [10, 20, 30]], math.sqrt((20 / 120 - 2 / 119) / (118 / 119))),
         ([[7, 5]], 0.0),
         ([[7, 5], [0, 0]], 0.0),
         ([[7, 0], [5, 0]], 0.0),
@@ -297,14 +309,21 @@ def test_cramers_v_is_what_it_is_by_hand(table: list[list[int]], value: float) -
 
 
 def test_what_differs_between_splits_is_counted_and_called_notable() -> None:
-    """Train has 30 a and 10 b, test 10 a and 30 b: V = 0.5. All of one size."""
+    """Train has 30 a and 10 b, test 10 a and 30 b: phi square 0.25, by chance 1 / 79. All of one size."""
     whole = subject(["a"] * 30 + ["b"] * 10 + ["a"] * 10 + ["b"] * 30, [TRAIN] * 40 + [TEST] * 40)
     rows = {row["property"]: row for row in imbalance(whole, ["all"] * 80)}
     assert set(rows) == {"class", "size and format", "plane", "collection"}
-    assert rows["class"]["cramers_v"] == pytest.approx(0.5)
+    assert rows["class"]["cramers_v"] == pytest.approx(math.sqrt((0.25 - 1 / 79) / (78 / 79)))
     assert rows["class"]["notable"] is True
     assert rows["class"]["counts"] == {"a": {TRAIN: 30, TEST: 10}, "b": {TRAIN: 10, TEST: 30}}
     assert (rows["size and format"]["cramers_v"], rows["size and format"]["notable"]) == (0.0, False)
+
+
+def test_many_values_do_not_differ_between_splits_by_chance() -> None:
+    """200 values dealt at random: Cramer's V as it stands would be about 0.5."""
+    drawn = np.random.default_rng(0).integers(0, 2, 800)
+    table = np.array([[np.sum(drawn[number::200] == part) for part in (0, 1)] for number in range(200)])
+    assert cramers_v(table) < 0.1
 
 
 def test_size_depth_and_colour_are_put_in_words() -> None:

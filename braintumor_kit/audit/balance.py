@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats.contingency import association
+from scipy.stats import chi2_contingency
 
 from braintumor_kit.audit.subject import Subject, file_kind
 
@@ -78,7 +78,15 @@ def _row(name: str, values: Sequence[str], subject: Subject) -> dict[str, Any]:
 
 
 def cramers_v(table: NDArray[np.int64]) -> float:
-    """Cramer's V of a table of counts; 0 where either property has one value only."""
+    """Cramer's V of a table of counts, corrected for bias, so that chance gives properties of many values no more than
+    others (Bergsma 2013, doi 10.1016/j.jkss.2012.10.002); 0 where either property has one value only."""
     table = table[table.sum(axis=1) > 0]
     table = table[:, table.sum(axis=0) > 0] if table.size else table
-    return float(association(table, method="cramer")) if min(table.shape, default=0) > 1 else 0.0
+    if min(table.shape, default=0) < 2 or table.sum() < 2:
+        return 0.0
+    more = table.sum() - 1
+    squared = chi2_contingency(table, correction=False).statistic / table.sum()
+    rows, columns = (size - (size - 1) ** 2 / more for size in table.shape)
+    corrected = max(0.0, squared - (table.shape[0] - 1) * (table.shape[1] - 1) / more)
+    room = min(rows, columns) - 1
+    return float((corrected / room) ** 0.5) if room > 0 else 0.0

@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from braintumor_kit.audit.subject import Subject
 from braintumor_kit.contracts import SPLITS
+from braintumor_kit.data.held_out import HELD_OUT
 from braintumor_kit.matching.copies import Copies
 from braintumor_kit.matching.fingerprint import TURN_NAMES
 
@@ -48,7 +48,7 @@ def cross_split(subject: Subject) -> list[dict[str, Any]]:
     """For each pair of splits, how many samples of the later have a partner in the earlier: `audit.json`'s
     `cross_split`."""
     rows = []
-    for first, second in combinations(subject.parts, 2):
+    for first, second in subject.sides:
         found, here = partners(subject, subject.within(first)), subject.within(second)
         rows.append(
             {
@@ -93,9 +93,9 @@ def divided_groups(subject: Subject) -> list[dict[str, Any]]:
         if sample.group is not None and part is not None:
             counts[sample.group][part] += 1
     return [
-        {"group": group, "slices": {part: by_part[part] for part in SPLITS if by_part[part]}}
+        {"group": group, "slices": {part: by_part[part] for part in (*SPLITS, HELD_OUT) if by_part[part]}}
         for group, by_part in sorted(counts.items())
-        if len(by_part) > 1
+        if any(by_part[first] and by_part[second] for first, second in subject.sides)
     ]
 
 

@@ -32,6 +32,7 @@ a drawn head; 0.1 % of the slices are too."""
 MOST = 10_000
 _NEIGHBOURS = 64
 _FEWEST = 50
+_BLOCK = 1024
 
 
 def strangers(subject: Subject) -> list[dict[str, Any]]:
@@ -76,7 +77,7 @@ def _distances(subject: Subject, places: NDArray[np.int64]) -> NDArray[np.float6
 
     Neighbours are looked for among at most `MOST` of the pictures.
     """
-    described = _described(subject.records[places])
+    described = _described(subject.records, places)
     copies = subject.copies.components()[places]
     reference = np.random.default_rng(0).permutation(len(places))[:MOST]
     nearest = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(reference))).fit(described[reference])
@@ -87,15 +88,20 @@ def _distances(subject: Subject, places: NDArray[np.int64]) -> NDArray[np.float6
     return np.asarray(found / max(float(np.median(found)), 1e-9))
 
 
-def _described(records: NDArray[Any]) -> NDArray[np.float64]:
-    """Statistics of each picture, robustly scaled, and what is seen in it, (N, D)."""
+def _described(records: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Statistics of each picture, robustly scaled, and what is seen in it, (len(places), D)."""
+    blocks = [_block(records[places[start : start + _BLOCK]]) for start in range(0, len(places), _BLOCK)]
+    scaled = np.clip(RobustScaler().fit_transform(np.concatenate([statistics for statistics, _ in blocks])), -5, 5)
+    return np.hstack([scaled, CONTENT * np.concatenate([seen for _, seen in blocks])])
+
+
+def _block(records: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Of some pictures, statistics and what is seen."""
     thumbnail = records["thumbnail"].astype(np.float32)
     spread = thumbnail.std(axis=(1, 2)) + 1
     edges = [np.abs(np.diff(thumbnail, axis=axis)).mean(axis=(1, 2)) / spread for axis in (1, 2)]
     border = records["border"].astype(np.float32)
     middle = thumbnail[:, 16:48, 16:48].mean(axis=(1, 2))
     columns = (records["intensity"], records["margins"], records["head"], border.mean(axis=1), border.std(axis=1))
-    statistics = np.column_stack([*columns, *edges, middle, records["contrast"]])
-    scaled = np.clip(RobustScaler().fit_transform(statistics), -5, 5)
-    seen = fingerprints(np.asarray(records["thumbnail"]), ORDER).reshape(len(records), -1)
-    return np.hstack([scaled, CONTENT * seen])
+    statistics = np.column_stack([*columns, *edges, middle, records["contrast"]]).astype(np.float32)
+    return statistics, fingerprints(np.asarray(records["thumbnail"]), ORDER).reshape(len(records), -1)

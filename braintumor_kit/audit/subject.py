@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import PurePath
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from braintumor_kit.contracts import SPLITS, Sample
 from braintumor_kit.contracts.pictures import PICTURE_SUFFIXES
+from braintumor_kit.data.held_out import HELD_OUT
 from braintumor_kit.matching.copies import Copies
 from braintumor_kit.matching.patients import Matches, PatientIndex
 
@@ -53,6 +55,13 @@ class Subject:
     def parts(self) -> list[str]:
         """The splits that occur, in their usual order."""
         return [part for part in SPLITS if part in self.split]
+
+    @property
+    def sides(self) -> list[tuple[str, str]]:
+        """Pairs of splits that must have no picture or patient in common, the one that comes first in training first;
+        what is held out has been selected by nothing, so that only training and validation could tell of it."""
+        pairs = list(combinations(self.parts, 2))
+        return pairs + [(part, HELD_OUT) for part in self.parts if part != "test" and HELD_OUT in self.split]
 
     @property
     def reported(self) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 from braintumor_kit.contracts import InputError, Sample
 from braintumor_kit.data.cache import Slices, seen_digest
 from braintumor_kit.data.dataset import Dataset
+from braintumor_kit.data.held_out import HELD_OUT
 from braintumor_kit.data.joining import joined
 from braintumor_kit.data.split import Split
 from braintumor_kit.recipe.tables import SplitTable
@@ -96,11 +97,15 @@ def _patients(samples: Sequence[Sample], split: Split) -> tuple[str, ...]:
 
 
 def _across(keys: Sequence[Hashable], places: Iterable[int], split: Split) -> list[tuple[int, ...]]:
-    """Places that share a key and do not all stand in one split."""
+    """Places that share a key and stand on two sides. Test and what is held out are one: neither was selected on."""
     members: dict[Hashable, list[int]] = defaultdict(list)
     for key, place in zip(keys, places, strict=True):
         members[key].append(place)
-    return [tuple(found) for found in members.values() if len({split[place] for place in found}) > 1]
+    return [tuple(found) for found in members.values() if len({_side(split[place]) for place in found}) > 1]
+
+
+def _side(part: str) -> str:
+    return "test" if part == HELD_OUT else part
 
 
 def _digests(slices: Slices) -> list[bytes]:

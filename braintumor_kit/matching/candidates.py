@@ -22,7 +22,7 @@ real slices: mirrored, turned, rescaled, recompressed, brightened until they cli
 MOST = 200
 """Candidates of one picture that are looked at, the most alike first."""
 
-EXACT = 20_000
+EXACT = 25_000
 _PROBES = 16
 _NEIGHBOURS = 50
 _BLOCK = 16

@@ -31,7 +31,9 @@ they have the same patient."""
 
 SHIPPED = Path(str(files("braintumor_kit.matching") / "figshare.npz"))
 
-_LARGEST = 64_000_000
+_MOST = 500_000
+_LARGEST = 512_000_000
+"""Bytes that an index may have; fingerprints, ids, labels and patients of `_MOST` slices are less."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,13 @@ def build_index(
     labels: Sequence[str],
     patients: Sequence[str],
 ) -> PatientIndex:
-    """The index of a collection's thumbnails (M, 64, 64)."""
+    """The index of a collection's thumbnails (M, 64, 64).
+
+    Raises:
+        InputError: where there are too many.
+    """
+    if len(thumbnails) > _MOST:
+        raise InputError(f"an index of patients holds {_MOST} slices at most, not {len(thumbnails)}.")
     prints = fingerprints(thumbnails, ORDER).reshape(len(thumbnails), -1)
     largest = np.abs(prints).max(axis=1, keepdims=True)
     scaled = np.rint(prints * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)

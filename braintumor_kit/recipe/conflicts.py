@@ -28,7 +28,7 @@ def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
     split, training, callbacks = tables.get("split"), tables.get("training"), tables.get("callbacks")
     if "pixels" in tables:
         yield from _without_effect(("pixels",), tables["pixels"], "crop", {"crop_margin": ("head",)})
-    if "source" in tables:
+    if "source" in tables and (split is None or split.together != "copies"):  # which looks patients up as well
         yield from _without_effect(("source",), tables["source"], "recover_patients", {"patient_index": (True,)})
     if split is not None:
         yield from _split(split)

@@ -166,7 +166,7 @@ def load_source_data(name: str, overrides: Sequence[str] = (), registry: Registr
     Raises:
         RecipeError: as for a recipe.
     """
-    return _only_data(layers_of({"source": {"name": name}}, overrides), registry)
+    return _only_data(layers_of({"source": {"name": name}}, overrides), registry, alone=True)
 
 
 def _only_source(layers: Layers, registry: Registry | None) -> ChosenPlugin:
@@ -174,9 +174,16 @@ def _only_source(layers: Layers, registry: Registry | None) -> ChosenPlugin:
 
 
 def _only_data(
-    layers: Layers, registry: Registry | None, only: Sequence[str] = ("seed", "source", "pixels", "split")
+    layers: Layers,
+    registry: Registry | None,
+    only: Sequence[str] = ("seed", "source", "pixels", "split"),
+    alone: bool = False,
 ) -> DataRecipe:
+    """What layers say of the data; with `alone` there is no recipe, so that tables other than `only` are mistakes."""
     problems = list(_reserved(layers))
+    if alone:
+        said = f"has no meaning beside --source; {', '.join(only)} have."
+        problems += [Problem("--set", (key,), said) for key in layers.values if key not in only]
     _resolve_own_paths(layers)
     tables = _check_tables(layers, problems, only)
     chosen = _check_named("source", tables, layers, registry or Registry.from_environment(), problems)

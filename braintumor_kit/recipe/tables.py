@@ -53,7 +53,8 @@ class SourceTable(PluginTable):
     )
     patient_index: Path | None = Field(
         None,
-        description="The index, made by `btkit data index`; btkit's own, of figshare's slices, by default.",
+        description="The index, made by `btkit data index`; btkit's own, of figshare's slices, by default. Splits that "
+        "keep copies together look patients up in it, too.",
     )
 
 

@@ -40,6 +40,22 @@ class Audit:
     collections: list[str]
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What a run tells of its samples, by id, and the digest of the data that it saw."""
+
+    name: str
+    split: Mapping[str, str]
+    predicted: Mapping[str, str]
+    digest: str | None
+
+    @classmethod
+    def by(cls, run: Run) -> "_Told":
+        split = {row["id"]: row["split"] for row in table_of(run, "split.csv")}
+        predicted = {row["id"]: row["predicted"] for row in table_of(run, "predictions.csv")}
+        return cls(run.folder.name, split, predicted, run.record.get("data_digest"))
+
+
 def audit(recipe: DataRecipe, run: Run | None, reporter: Reporter, as_it_comes: bool = False) -> Audit:
     """Looks at a data set and at its split.
 
@@ -50,17 +66,24 @@ def audit(recipe: DataRecipe, run: Run | None, reporter: Reporter, as_it_comes: 
     Raises:
         InputError: where the data set cannot be listed or divided as declared.
     """
+    told = _Told.by(run) if run else None  # before any work: an unfinished run has not told anything
     with reporter.bar("reading the data set") as progress:
         dataset = read_dataset(recipe.source, "skip", progress)
     dataset, records = surveyed(dataset, recipe.tables.pixels, "skip", reporter)
     known, recovered = _recovered(recipe, dataset, records, reporter)
     copies = copies_among(dataset, records, reporter)
     divided = known if recovers(recipe) else dataset  # as a run would have it: with the patients that it knows
-    split = _split_of_run(run, divided) if run else _split(recipe, divided, records, reporter, as_it_comes)
+    if told and told.digest != divided.digest:
+        reporter.say("the data set has changed since the run: what it holds now is audited")
+    split = (
+        tuple(told.split.get(sample.id) for sample in divided.samples)
+        if told
+        else _split(recipe, divided, records, reporter, as_it_comes)
+    )
     subject = Subject(known.samples, known.classes, split, records, copies, recovered)
     collections = propose(subject)
     reporter.say("asking the shortcut probes")
-    return Audit(subject, _findings(subject, known, run, collections), collections)
+    return Audit(subject, _findings(subject, known, told, collections), collections)
 
 
 def _recovered(
@@ -87,12 +110,7 @@ def _split(
     return splits_of(replace(recipe, tables=tables), dataset, pictures, reporter)[0]
 
 
-def _split_of_run(run: Run, dataset: Dataset) -> tuple[str | None, ...]:
-    part = {row["id"]: row["split"] for row in table_of(run, "split.csv")}
-    return tuple(part.get(sample.id) for sample in dataset.samples)
-
-
-def _findings(subject: Subject, dataset: Dataset, run: Run | None, collections: Sequence[str]) -> dict[str, Any]:
+def _findings(subject: Subject, dataset: Dataset, told: "_Told | None", collections: Sequence[str]) -> dict[str, Any]:
     members = set_members(subject.copies)
     probes = shortcut_probes(subject)
     findings: dict[str, Any] = {
@@ -113,9 +131,8 @@ def _findings(subject: Subject, dataset: Dataset, run: Run | None, collections: 
         "shortcut_probes": probes,
         "nearest_neighbour_across_split": neighbour_across(subject),
     }
-    if run is not None:
-        predicted = {row["id"]: row["predicted"] for row in table_of(run, "predictions.csv")}
-        findings["run"] = {"folder": run.folder.name, **(standing(subject, predicted) or {})}
+    if told is not None:
+        findings["run"] = {"folder": told.name, **(standing(subject, told.predicted) or {})}
     return findings
 
 
