@@ -14,6 +14,11 @@ from braintumor_kit.audit.subject import Subject, file_kind
 NOTABLE = 0.1
 """Cramer's V from which a difference between splits is worth a word (Cohen's "small" for two columns)."""
 
+SMALLEST = 0.01
+"""What a smaller share of the pictures has is not told apart."""
+
+OTHER = "other"
+
 ASYMMETRIC = 0.75
 """Heads that resemble their mirror image less are seen from the side. On figshare's slices, whose planes nobody
 recorded, the correlation has two humps that part about here."""
@@ -61,7 +66,7 @@ def imbalance(subject: Subject, collections: Sequence[str]) -> list[dict[str, An
     """
     factors = {
         "class": [sample.label for sample in subject.samples],
-        "size and format": form(subject),
+        "size and format": common(form(subject)),
         "plane": planes(subject),
         "collection": list(collections),
     }
@@ -75,6 +80,12 @@ def _row(name: str, values: Sequence[str], subject: Subject) -> dict[str, Any]:
     table = {value: {part: counts[value, part] for part in parts} for value in commonest}
     strength = cramers_v(np.array([[counts[value, part] for part in parts] for value in sorted(set(values))]))
     return {"property": name, "cramers_v": strength, "notable": strength >= NOTABLE, "counts": table}
+
+
+def common(names: list[str]) -> list[str]:
+    """The names, the rare ones among them made one."""
+    counts = Counter(names)
+    return [name if counts[name] >= SMALLEST * len(names) else OTHER for name in names]
 
 
 def cramers_v(table: NDArray[np.int64]) -> float:

@@ -12,24 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
-from braintumor_kit.audit.balance import cramers_v, form
+from braintumor_kit.audit.balance import SMALLEST, common, cramers_v, form
 from braintumor_kit.audit.subject import Subject
 
 TWO_HUMPS = 2.0
-SMALLEST = 0.01
-"""Collections of a smaller share of the pictures are not told apart."""
-
-OTHER = "other"
 MATCHED, UNMATCHED = "in the index", "not in the index"
 
 
 def propose(subject: Subject) -> list[str]:
     """The proposed collection of each sample, in words."""
-    properties = [_known(subject), _common(form(subject)), *_measured(subject)]
+    properties = [_known(subject), common(form(subject)), *_measured(subject)]
     told_apart = [values for values in properties if len(set(values)) > 1]
     if not told_apart:
         return ["all"] * len(subject.samples)
-    return _common([", ".join(filter(None, parts)) for parts in zip(*told_apart, strict=True)])
+    return common([", ".join(filter(None, parts)) for parts in zip(*told_apart, strict=True)])
 
 
 def described(subject: Subject, collections: list[str]) -> dict[str, Any]:
@@ -73,9 +69,3 @@ def _divided(values: NDArray[np.floating[Any]], low: str, high: str) -> list[str
     between = np.linspace(means.min(), means.max(), 200).reshape(-1, 1)
     valley = float(between[fitted.score_samples(between).argmin(), 0])
     return [low.format(valley) if value < valley else high.format(valley) for value in column[:, 0]]
-
-
-def _common(names: list[str]) -> list[str]:
-    """The names, the rare ones among them made one."""
-    counts = Counter(names)
-    return [name if counts[name] >= SMALLEST * len(names) else OTHER for name in names]
