@@ -27,6 +27,11 @@ def drawn(count: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np
     return (truth.cumsum(axis=1) > random.random((count, 1))).argmax(axis=1), softmax(logits)
 
 
+def named(rows: np.ndarray) -> list[str]:
+    """Each row a patient of its own."""
+    return [f"patient {place}" for place in range(len(rows))]
+
+
 def test_scaling_by_hand() -> None:
     # log 0.8 / 2 and log 0.2 / 2 are the logs of sqrt(0.8) and sqrt(0.2), which stand as 2 to 1
     np.testing.assert_allclose(scaled(np.array([[0.8, 0.2]]), 2.0), [[2 / 3, 1 / 3]])
@@ -56,6 +61,27 @@ def test_where_nothing_is_wrong_nothing_is_learnt() -> None:
     sure = np.array([[0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])
     assert fit_temperature(np.array([0, 1, 0]), sure) == 1.0  # the likeliest temperature would be none at all
     assert fit_temperature(np.array([0, 1, 1]), sure) != 1.0
+
+
+def test_few_patients_move_the_temperature_little() -> None:
+    """Ten patients of forty slices each say less than four hundred slices would."""
+    labels, claimed = drawn(400, 3.0)
+    of_slices = fit_temperature(labels, claimed)
+    of_patients = fit_temperature(labels, claimed, [f"patient {place // 40}" for place in range(400)])
+    assert 1 < of_patients < of_slices
+    assert of_slices == pytest.approx(3.0, rel=0.2)
+    # one patient with p = 0.8 and wrong: the slope of (log T / 0.2)^2 / 2 is that of -log(1 / (1 + 4^(1/T)))
+    alone = fit_temperature(np.array([1]), np.array([[0.8, 0.2]]))
+    log = np.log(alone)
+    odds = 4 ** (1 / alone)
+    assert log / 0.2**2 == pytest.approx(odds / (1 + odds) * np.log(4) / alone, rel=1e-3)
+
+
+def test_copies_of_a_patient_s_slice_change_nothing() -> None:
+    labels, claimed = drawn(60, 2.0)
+    units = [f"patient {place}" for place in range(60)]
+    again = fit_temperature(np.repeat(labels, 5), np.repeat(claimed, 5, axis=0), list(np.repeat(units, 5)))
+    assert again == pytest.approx(fit_temperature(labels, claimed, units), rel=1e-3)
 
 
 def test_risk_and_coverage_by_hand() -> None:
@@ -96,7 +122,7 @@ def test_what_lies_apart_is_far_and_what_is_alike_is_not() -> None:
 
 def test_a_detector_is_kept_whole(tmp_path: Path) -> None:
     labels, claimed = drawn(400, 2.0)
-    certainty = fit_certainty(labels, claimed, (features(800, 0), features(400, 1)), 0.05, 0.1)
+    certainty = fit_certainty(labels, claimed, named(claimed), (features(800, 0), features(400, 1)), 0.05, 0.1)
     save_certainty(certainty, tmp_path)
     again = load_certainty(tmp_path)
     assert again is not None
@@ -110,7 +136,7 @@ def test_a_detector_is_kept_whole(tmp_path: Path) -> None:
 
 def test_abstaining_is_for_the_unlike_and_the_unsure() -> None:
     labels, claimed = drawn(400, 1.0)
-    certainty = fit_certainty(labels, claimed, None, 0.05, 0.05)
+    certainty = fit_certainty(labels, claimed, named(claimed), None, 0.05, 0.05)
     assert certainty.detector is None
     sure = np.array([[0.97, 0.01, 0.01, 0.01], [0.26, 0.25, 0.25, 0.24], [0.97, 0.01, 0.01, 0.01]])
     np.testing.assert_array_equal(certainty.abstains(sure, np.array([False, False, True])), [False, True, True])
@@ -119,7 +145,9 @@ def test_abstaining_is_for_the_unlike_and_the_unsure() -> None:
 @pytest.mark.parametrize("damage", ["cut", "text", "missing"])
 def test_damaged_files_are_named(tmp_path: Path, damage: str) -> None:
     labels, claimed = drawn(100, 1.0)
-    save_certainty(fit_certainty(labels, claimed, (features(80, 0), features(100, 1)), 0.05, 0.05), tmp_path)
+    save_certainty(
+        fit_certainty(labels, claimed, named(claimed), (features(80, 0), features(100, 1)), 0.05, 0.05), tmp_path
+    )
     arrays = tmp_path / "certainty.npz"
     if damage == "cut":
         arrays.write_bytes(arrays.read_bytes()[:200])

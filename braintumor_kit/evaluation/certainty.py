@@ -1,6 +1,6 @@
 """How sure a model's answers are: calibrated probabilities, pictures unlike its training, answers better not given."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,6 +78,7 @@ class Certainty:
 def fit_certainty(
     labels: NDArray[np.int64],
     probabilities: NDArray[np.float64],
+    units: Sequence[str],
     features: tuple[Features, Features] | None,
     false_alarms: float,
     abstain: float,
@@ -86,11 +87,12 @@ def fit_certainty(
 
     Args:
         labels, probabilities: of validation, (N,) and (N, K).
+        units: the patient of each, or the slice itself where no patient is known, (N,).
         features: of training slices and of validation slices.
         false_alarms: share of validation slices that may be flagged as unlike the training.
         abstain: share of validation slices that are too unsure to be answered.
     """
-    temperature = fit_temperature(labels, probabilities)
+    temperature = fit_temperature(labels, probabilities, units)
     sure = scaled(probabilities, temperature).max(axis=1)
     detector, threshold = None, float("inf")
     if features is not None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from braintumor_kit.contracts import SPLITS
 from braintumor_kit.evaluation.certainty import Certainty, fit_certainty
+from braintumor_kit.evaluation.intervals import units_of
 from braintumor_kit.model.build import Classifier
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.progress import Reporter
@@ -30,9 +31,11 @@ def judge(recipe: Recipe, material: Material, classifier: Classifier, reporter: 
     ends = np.cumsum([len(places) for places in chosen.values()])
     parts = dict(zip(SPLITS, zip(*(np.split(layer, ends[:-1]) for layer in features), strict=True), strict=False))
     validation = material.places("validation")
+    samples = [material.dataset.samples[place] for place in validation]
     certainty = fit_certainty(
         material.dataset.labels[validation],
         probabilities[validation].astype(np.float64),
+        units_of([sample.group for sample in samples], [sample.id for sample in samples]),
         (parts["train"], parts["validation"]) if parts else None,
         recipe.tables.certainty.false_alarms,
         recipe.tables.certainty.abstain,
