@@ -59,13 +59,18 @@ def learning_curves(path: Path, history: Sequence[Mapping[str, float]], best_epo
 
 
 def confusion_matrices(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Counts and row shares, validation and test side by side; `metrics` is the content of `metrics.json`."""
+    """Counts and row shares, validation and test side by side, the last of them by patient too where patients are
+    known; `metrics` is the content of `metrics.json`."""
     parts = [part for part in ("validation", "test") if metrics.get(part)]
-    size = 0.85 * len(metrics[parts[0]]["labels"]) + 1.6
-    with figure(path, size * len(parts), size * 0.92) as drawn:
-        for axes, part in zip(np.atleast_1d(drawn.subplots(1, len(parts))), parts, strict=True):
-            _confusion(axes, np.array(metrics[part]["confusion_matrix"]), metrics[part]["labels"])
-            axes.set_title(f"{ROLES[part]}\naccuracy {metrics[part]['accuracy']:.3f}, n = {metrics[part]['n']}")
+    panels = [(ROLES[part], "n", metrics[part]) for part in parts]
+    if by_patient := metrics[parts[-1]]["by_group"]:
+        panels.append((f"{parts[-1]}, by patient", "patients", by_patient))
+    labels = metrics[parts[0]]["labels"]
+    size = 0.85 * len(labels) + 1.6
+    with figure(path, size * len(panels), size * 0.92) as drawn:
+        for axes, (title, counted, shown) in zip(np.atleast_1d(drawn.subplots(1, len(panels))), panels, strict=True):
+            _confusion(axes, np.array(shown["confusion_matrix"]), labels)
+            axes.set_title(f"{title}\naccuracy {shown['accuracy']:.3f}, {counted} = {shown['n']}")
 
 
 def _confusion(axes: Axes, counts: NDArray[np.int64], labels: Sequence[str]) -> None:
