@@ -54,7 +54,7 @@ class Run:
     def warning(self) -> str | None:
         """What the run's figures have to be read with: how its split leaks; None where it does not."""
         leaks = self.record.get("leaks")
-        return f"the run's split leaks: {leaks['warning']}" if isinstance(leaks, dict) else None
+        return f"the split of '{self.folder.name}' leaks: {leaks['warning']}" if isinstance(leaks, dict) else None
 
     @cached_property
     def resolved(self) -> Mapping[str, Any]:
@@ -111,7 +111,8 @@ def new_run(runs: Path, recipe: str, name: str | None, started: datetime) -> Run
 
 
 def find_run(text: str | None, runs: Path, folds: bool = False) -> Run:
-    """The run that the user means: a folder with a `record.json`, or the newest with a finished model under `runs`.
+    """The run that the user means: a folder with a `record.json`, that in which a `.keras` file stands, or the newest
+    with a finished model under `runs`.
 
     Args:
         folds: the newest may be a cross-validation, which has a model a fold.
@@ -121,7 +122,7 @@ def find_run(text: str | None, runs: Path, folds: bool = False) -> Run:
     """
     if text is None:
         return _newest(runs, folds)
-    folder = Path(text)
+    folder = Path(text).parent if text.endswith(".keras") else Path(text)
     if not (folder / "record.json").is_file():
         raise InputError(f"'{text}' is no run: it holds no record.json. A run is a folder that `btkit run` left.")
     return Run(folder)

@@ -141,7 +141,10 @@ def test_fail_on_ends_with_1_where_the_fault_is_found_alone(
         ([], "name either a RECIPE (or RUN) or --source NAME."),
         (["resnet_adam", "--source", "phantom"], "name either a RECIPE (or RUN) or --source NAME."),
         (["nowhere.toml"], "there is no recipe file 'nowhere.toml'"),
-        (["--source", "phantom", "--set", "training.epochs=2"], "--set: training: has no meaning beside --source"),
+        (
+            ["--source", "phantom", "--set", "training.epochs=2"],
+            "--set: training: has no meaning here; seed, source, pixels, split have",
+        ),
         (["--source", "phantm"], "did you mean 'phantom'?"),
         (["--source", "image_folder"], "[source] root: is missing and has no default."),
         (["--source", "image_folder", "--set", "source.root=nowhere"], "nowhere"),

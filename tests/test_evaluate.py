@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from heads import TINY_NETWORK, add_heads
 from PIL import Image
 
 from braintumor_kit.commands.main import run_command_line
@@ -186,10 +187,38 @@ def test_a_lone_model_on_a_source(runs: Path, yes_and_no: Path, btkit: Callable,
     of_run = result(btkit("evaluate", runs / "one", *wish))["metrics"]
     assert found["confusion_matrix"] == of_run["confusion_matrix"]
     assert found["out_of_distribution"] is None  # nobody fitted what is unlike its training
-    assert "the model tells class_0, class_1" in refused(btkit("evaluate", lone, *wish))
+    assert "see --classes" in refused(btkit("evaluate", lone, *wish))
     assert "name as many classes" in refused(btkit("evaluate", lone, *wish, "--classes", "a,b"))
     assert "name some with --source" in refused(btkit("evaluate", lone))
     assert "a run knows its own" in refused(btkit("evaluate", runs / "one", *wish, *names))
+
+
+def test_a_lone_model_beside_a_run_in_another_order(
+    runs: Path, yes_and_no: Path, btkit: Callable, tmp_path: Path
+) -> None:
+    """The run's own model under other spellings: no difference to find."""
+    lone = tmp_path / "notebook.keras"
+    lone.write_bytes((runs / "one" / "model.keras").read_bytes())
+    wish = ("--source", "image_folder", "--set", f"source.root={yes_and_no}", "--json", "--out", tmp_path / "out")
+    names = ("--classes", "glioma_tumor,meningioma_tumor,no_tumor,pituitary_tumor")
+    for pair in ((runs / "one", lone), (lone, runs / "one")):
+        found = result(btkit("evaluate", pair[0], "--against", pair[1], *wish, *names))["comparison"]
+        assert found["accuracy"]["difference"] == 0
+        assert found["mcnemar"]["only_first_right"] == found["mcnemar"]["only_second_right"] == 0
+
+
+def test_what_can_be_read_no_more_is_told(tmp_path: Path, btkit: Callable) -> None:
+    """The run's test slices have other names now: validation does not stand in for it."""
+    for part, start in (("Training", 0), ("Testing", 12)):
+        for number, label in enumerate(("glioma", "notumor")):
+            add_heads(tmp_path / "data" / part / label, range(100 * number + start, 100 * number + start + 12))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[source]\nname = "image_folder"\nroot = "data"\n' + TINY_NETWORK)
+    assert btkit("run", recipe, "--runs", tmp_path, "--name", "run").status == 0
+    for path in list((tmp_path / "data" / "Testing").rglob("*.png")):
+        path.rename(path.with_stem(f"renamed-{path.stem}"))
+    for command in ("evaluate", "explain"):
+        assert "none of the test slices of" in refused(btkit(command, tmp_path / "run")), command
 
 
 def test_a_model_file_inside_its_run_is_the_run(runs: Path, btkit: Callable) -> None:

@@ -13,6 +13,7 @@ from heads import TINY_NETWORK, add_heads, head, save
 from braintumor_kit.contracts import InputError, Sample
 from braintumor_kit.data.cache import Slices
 from braintumor_kit.data.dataset import Dataset
+from braintumor_kit.data.held_out import HELD_OUT
 from braintumor_kit.data.leaks import Leaks, check_leaks, find_leaks, same_pictures
 from braintumor_kit.files import read_csv
 from braintumor_kit.recipe.load import load_source
@@ -61,6 +62,12 @@ def test_pictures_that_are_the_same_to_the_network_are_found() -> None:
 
 def test_copies_within_one_split_are_no_leak() -> None:
     assert not found([TRAIN, TRAIN, TEST, TEST], files=[1, 1, 2, 2], pixels=[1, 1, 2, 2])
+
+
+def test_what_is_held_out_may_be_in_the_test_split_and_nowhere_else() -> None:
+    assert not found([TRAIN, VALIDATION, TEST, HELD_OUT], groups=["A", "B", "C", "C"], files=[1, 2, 3, 3])
+    leaks = found([TRAIN, VALIDATION, TEST, HELD_OUT], groups=["A", "B", "C", "B"], files=[1, 2, 3, 1])
+    assert (leaks.identical, leaks.patients, leaks.held_out) == ((("0", "3"),), ("B",), True)
 
 
 def test_slices_are_read_by_their_rows() -> None:
@@ -113,16 +120,17 @@ def test_a_leak_stops_a_run_unless_it_is_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "way_out"),
+    ("settings", "last", "way_out"),
     [
-        ({"method": "grouped", "test": 0.2}, 'method = "deduplicated"'),
-        ({"method": "kfold", "folds": 3}, 'keep_together = "copies"'),
-        ({"method": "deduplicated", "test": 0.2, "hold_out": "c1"}, 'than [split] hold_out = "c1"'),
+        ({"method": "grouped", "test": 0.2}, TEST, 'method = "deduplicated"'),
+        ({"method": "kfold", "folds": 3}, TEST, 'keep_together = "copies"'),
+        ({"method": "grouped", "test": 0.2, "hold_out": "c1"}, TEST, 'method = "deduplicated"'),
+        ({"method": "grouped", "test": 0.2, "hold_out": "c1"}, HELD_OUT, 'than [split] hold_out = "c1"'),
     ],
 )
-def test_the_way_out_fits_the_method(settings: dict[str, Any], way_out: str) -> None:
+def test_the_way_out_fits_the_method(settings: dict[str, Any], last: str, way_out: str) -> None:
     with pytest.raises(InputError) as caught:
-        check_leaks(Leaks((("a.png", "b.png"),), ()), SplitTable(**settings))
+        check_leaks(found([TRAIN, VALIDATION, TEST, last], files=[1, 2, 3, 1]), SplitTable(**settings))
     assert way_out in str(caught.value)
 
 

@@ -38,7 +38,7 @@ class Subject:
     Attributes:
         samples: N of them; `group` is the patient as the source knows it, or recovered.
         classes: names.
-        split: the split of each, None where it is not divided.
+        split: the split of each, None where it is not divided, `HELD_OUT` where it stands in none.
         records: type `data.survey.RECORD`, (N,).
         copies: among them.
         recovered: patients found in an index; None where it was not asked.
@@ -58,8 +58,8 @@ class Subject:
 
     @property
     def sides(self) -> list[tuple[str, str]]:
-        """Pairs of splits that must have no picture or patient in common, the one that comes first in training first;
-        what is held out has been selected by nothing, so that only training and validation could tell of it."""
+        """Pairs of splits that must have no picture or patient in common, the earlier first. Test and what is held out
+        may: a model has learnt from neither."""
         pairs = list(combinations(self.parts, 2))
         return pairs + [(part, HELD_OUT) for part in self.parts if part != "test" and HELD_OUT in self.split]
 

@@ -71,6 +71,8 @@ def evaluate(
             "split, the other run may have been trained on."
         )
     if against is not None and source is None:
+        if classes:
+            raise click.UsageError("--classes goes with --source: runs recorded the names of their classes.")
         _recorded(argument, against, runs, out, as_json)
         return
     with large_imports():
@@ -81,23 +83,33 @@ def evaluate(
     told = reporter()
     names = [name.strip() for name in classes.split(",") if name.strip()]
     trained = trained_of_argument(argument, runs, classes=names)
-    warn(trained.warning)
+    other = trained_of_argument(against, runs, classes=names) if against is not None else None
+    models = [model for model in (trained, other) if model is not None]
+    if names and all(model.run for model in models):
+        raise click.UsageError(
+            "--classes names the outputs of a .keras file that stands in no run; a run knows its own."
+        )
+    for model in models:
+        warn(model.warning)
     if source is None:
         examined = workflow.own_split(trained, part, registry(ctx), told)
     else:
-        recipe = load_source_data(source, overrides, registry(ctx))
+        recipe = load_source_data(source, overrides, registry(ctx), ("source",))
         examined = workflow.other_source(recipe, trained, told)
     given = workflow.answers(trained, examined, told)
-    results: dict[str, Any] = {"metrics": workflow.figures_of(examined, given, trained.warning)}
-    if against is not None:
-        other = trained_of_argument(against, runs)
+    results: dict[str, Any] = {"metrics": workflow.figures_of(trained, examined, given)}
+    if other is not None:
         seen_by_other = workflow.other_source(recipe, other, told)
         results["comparison"] = workflow.against(
             examined, given, seen_by_other, workflow.answers(other, seen_by_other, told)
         )
     if corruptions:
         results["robustness"] = workflow.robustness(trained, examined, given, told)
-    folder = out or (trained.run.folder if trained.run else Path()) / "evaluations" / examined.folder
+    if trained.run is None:  # other models may have been evaluated here, on the same data
+        place = Path("evaluations") / f"{_folder_name(Path(str(argument)).stem)}-{trained.digest[:8]}"
+    else:
+        place = trained.run.folder / "evaluations"
+    folder = out or place / examined.folder
     workflow.write_results(folder, examined, given, results)
     _print(results, as_json)
     told.say(f"results are in {folder}")
@@ -109,10 +121,12 @@ def _recorded(first: str | None, second: str, runs: Path, out: Path | None, as_j
     from braintumor_kit.runs import find_run
     from braintumor_kit.workflows.evaluate import recorded_against
 
-    one, two = find_run(first, runs, folds=True), find_run(second, runs)
+    one, two = find_run(first, runs, folds=True), find_run(second, runs, folds=True)
     comparison = recorded_against(one, two)
-    for run in (one, two):
-        warn(run.warning)
+    for warning in (warnings := [run.warning for run in (one, two) if run.warning]):
+        warn(warning)
+    if warnings:
+        comparison["warning"] = "; ".join(warnings)
     folder = out or one.folder / "evaluations" / f"against-{_folder_name(two.folder.name)}"
     write_json(folder / "comparison.json", comparison)
     _print({"comparison": comparison}, as_json)
@@ -158,6 +172,8 @@ def _print_metrics(figures: dict[str, Any]) -> None:
     ]
     print_table("", ["class", "precision", "recall", "F1", "n"], per_class, right={1, 2, 3, 4})
     click.echo(f"95 % intervals by bootstrap over {figures['interval_over']}.")
+    if figures["left_out"]:
+        click.echo(f"{figures['left_out']} more could not be read and are left out.")
     if by_patient := figures["by_group"]:
         low, high = by_patient["accuracy_ci"]
         click.echo(f"By patient ({by_patient['n']}): accuracy {by_patient['accuracy']:.3f} [{low:.3f}, {high:.3f}].")

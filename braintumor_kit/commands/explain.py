@@ -135,10 +135,11 @@ def explain(
     if images:
         trained = trained_of_argument(model, runs, any_end=True)
         explained, place = [(trained, FilePictures(paths, trained.pixels))], out or Path("explanations")
+        warn(trained.warning)
     else:
         run, explained = workflow.own_pictures(model, runs, split, limit, known, told)
         place = out or run.folder / "explanations"
-    warn(explained[0][0].warning)
+        warn(run.warning)
     requests = [Request(one, plugin, pictures, target, layer) for one, pictures in explained for plugin in plugins]
     wish = workflow.Wish(precision, Drawing(style, scale, original_size, align), Evaluation() if evaluate else None)
     metrics, bad = workflow.explain(place, requests, wish, told)

@@ -21,10 +21,12 @@ class Leaks:
     Attributes:
         identical: sets of samples whose pictures are the same to the network.
         patients: known patients, by name.
+        held_out: whether slices that are held out are among them.
     """
 
     identical: tuple[tuple[str, ...], ...]
     patients: tuple[str, ...]
+    held_out: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.identical or self.patients)
@@ -46,7 +48,8 @@ class Leaks:
     def __or__(self, other: "Leaks") -> "Leaks":
         """What leaks in either split."""
         identical = sorted({*self.identical, *other.identical})
-        return Leaks(tuple(identical), tuple(sorted({*self.patients, *other.patients})))
+        patients = sorted({*self.patients, *other.patients})
+        return Leaks(tuple(identical), tuple(patients), self.held_out or other.held_out)
 
     def as_json(self) -> dict[str, Any]:
         return {"identical_sets": len(self.identical), "patients": len(self.patients), "warning": self.sentence}
@@ -64,8 +67,13 @@ def find_leaks(samples: Sequence[Sample], pictures: Sequence[int], split: Split)
         pictures: what `same_pictures` gives.
     """
     twins = _across(pictures, range(len(split)), split)
-    names = [tuple(samples[place].id for place in members) for members in sorted(twins)]
-    return Leaks(tuple(names), _patients(samples, split))
+    known = [place for place, sample in enumerate(samples) if sample.group is not None]
+    shared = _across([str(samples[place].group) for place in known], known, split)
+    return Leaks(
+        tuple(tuple(samples[place].id for place in members) for members in sorted(twins)),
+        tuple(sorted(str(samples[members[0]].group) for members in shared)),
+        any(split[place] == HELD_OUT for members in (*twins, *shared) for place in members),
+    )
 
 
 def check_leaks(leaks: Leaks, settings: SplitTable) -> None:
@@ -76,24 +84,18 @@ def check_leaks(leaks: Leaks, settings: SplitTable) -> None:
     """
     if leaks and not settings.allow_leaks:
         raise InputError(
-            f"the split leaks: {leaks.sentence}. What is reported would flatter the model. {_remedy(settings)}, or go "
-            "on regardless with [split] allow_leaks = true, which every output then says. `btkit audit` shows all "
-            "of it."
+            f"the split leaks: {leaks.sentence}. What is reported would flatter the model. "
+            f"{_remedy(leaks, settings)}, or go on regardless with [split] allow_leaks = true, which every output then "
+            "says. `btkit audit` shows all of it."
         )
 
 
-def _remedy(settings: SplitTable) -> str:
-    if settings.together == "copies":  # so that only what is held out can be on both sides
+def _remedy(leaks: Leaks, settings: SplitTable) -> str:
+    if leaks.held_out:  # which is taken out before anything is kept together
         return f'Hold out something else than [split] hold_out = "{settings.hold_out}"'
     if settings.method == "kfold":
         return 'Let [split] keep_together = "copies" keep them together'
     return 'Let [split] method = "deduplicated" keep them together'
-
-
-def _patients(samples: Sequence[Sample], split: Split) -> tuple[str, ...]:
-    known = [place for place, sample in enumerate(samples) if sample.group is not None]
-    groups = [str(samples[place].group) for place in known]
-    return tuple(sorted(str(samples[members[0]].group) for members in _across(groups, known, split)))
 
 
 def _across(keys: Sequence[Hashable], places: Iterable[int], split: Split) -> list[tuple[int, ...]]:

@@ -33,7 +33,7 @@ SHIPPED = Path(str(files("braintumor_kit.matching") / "figshare.npz"))
 
 _MOST = 500_000
 _LARGEST = 512_000_000
-"""Bytes that an index may have; fingerprints, ids, labels and patients of `_MOST` slices are less."""
+"""Bytes that an index may have."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,21 @@ def save_index(index: PatientIndex, path: Path) -> None:
     """Writes an index; the same index gives the same bytes.
 
     Raises:
+        InputError: where it is larger than an index may be.
         WorkError: where the file cannot be written.
     """
+    columns = [np.array(column) for column in (index.ids, index.labels, index.patients)]
+    if index.fingerprints.nbytes + sum(column.nbytes for column in columns) > _LARGEST - 10_000:
+        raise InputError("the ids of so many slices are too long for an index of patients.")
     with whole(path) as beside, beside.open("wb") as file:
         np.savez_compressed(
             file,
             version=np.array(VERSION),
             title=np.array(index.title),
             fingerprints=index.fingerprints,
-            ids=np.array(index.ids),
-            labels=np.array(index.labels),
-            patients=np.array(index.patients),
+            ids=columns[0],
+            labels=columns[1],
+            patients=columns[2],
         )
 
 

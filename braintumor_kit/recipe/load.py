@@ -160,13 +160,18 @@ def load_recipe_data(path: Path, overrides: Sequence[str] = (), registry: Regist
     return _only_data(read_layers(path, overrides), registry)
 
 
-def load_source_data(name: str, overrides: Sequence[str] = (), registry: Registry | None = None) -> DataRecipe:
-    """The same for the source plugin `name` with options given as `--set` texts alone.
+def load_source_data(
+    name: str,
+    overrides: Sequence[str] = (),
+    registry: Registry | None = None,
+    only: Sequence[str] = ("seed", "source", "pixels", "split"),
+) -> DataRecipe:
+    """The same for the source plugin `name` with options given as `--set` texts alone, of the tables `only`.
 
     Raises:
         RecipeError: as for a recipe.
     """
-    return _only_data(layers_of({"source": {"name": name}}, overrides), registry, alone=True)
+    return _only_data(layers_of({"source": {"name": name}}, overrides), registry, only, alone=True)
 
 
 def _only_source(layers: Layers, registry: Registry | None) -> ChosenPlugin:
@@ -182,7 +187,7 @@ def _only_data(
     """What layers say of the data; with `alone` there is no recipe, so that tables other than `only` are mistakes."""
     problems = list(_reserved(layers))
     if alone:
-        said = f"has no meaning beside --source; {', '.join(only)} have."
+        said = f"has no meaning here; {', '.join(only)} {'has' if len(only) == 1 else 'have'}."
         problems += [Problem("--set", (key,), said) for key in layers.values if key not in only]
     _resolve_own_paths(layers)
     tables = _check_tables(layers, problems, only)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts import InputError
+from braintumor_kit.contracts.classes import canonical_class
 from braintumor_kit.data.cache import Slices, decoded_slices
 from braintumor_kit.data.dataset import Dataset
 from braintumor_kit.evaluation.class_sets import Common, common_classes
@@ -40,7 +41,7 @@ class Examined:
         labels: numbers among `common.classes`, (N,).
         slices: prepared as the model takes them.
         places: of the slices.
-        left_out: how many more of the data set could not be read.
+        left_out: how many more could not be read.
         folder: the name of a folder for the results, another for other data.
     """
 
@@ -67,10 +68,12 @@ def own_split(trained: Trained, part: str | None, registry: Registry, reporter: 
     if trained.run is None:
         raise InputError("a .keras file that stands in no run has no slices of its own: name some with --source.")
     own = own_data(trained.run, trained.pixels, registry, reporter)
-    split = own.column("split")
-    part = split_name(part, split)
+    split, part = own.column("split"), split_name(part, own.splits)
+    if part not in split:
+        raise InputError(f"none of the {part} slices of '{trained.run.folder}' can be read any more.")
     folder = part if own.unchanged else f"{part}-{own.dataset.digest[:8]}"
-    return _examined(own.dataset, own.slices, trained, part, folder, [name == part for name in split])
+    bad = [item.id for item in own.dataset.bad if item.id in own.rows and own.rows[item.id]["split"] == part]
+    return _examined(own.dataset, own.slices, trained, part, folder, [name == part for name in split], len(bad))
 
 
 def other_source(recipe: DataRecipe, trained: Trained, reporter: Reporter) -> Examined:
@@ -78,8 +81,10 @@ def other_source(recipe: DataRecipe, trained: Trained, reporter: Reporter) -> Ex
     left out, as the recipe says.
 
     Raises:
-        InputError: where it cannot be read, or has classes that the model knows nothing of.
+        InputError: where it cannot be read, has classes that the model knows nothing of, or nobody knows the model's.
     """
+    if not trained.named:
+        raise InputError("nobody knows what the outputs of a .keras file are that stands in no run: see --classes.")
     dataset = open_dataset(recipe, reporter)
     with reporter.bar("decoding") as progress:
         dataset, slices = decoded_slices(dataset, trained.pixels, recipe.tables.source.on_bad_image, progress)
@@ -89,11 +94,17 @@ def other_source(recipe: DataRecipe, trained: Trained, reporter: Reporter) -> Ex
     chosen = tested if any(tested) else [True] * len(tested)
     name = recipe.source.info.name + (" (its test part)" if any(tested) else "")
     folder = f"{recipe.source.info.name}-{dataset.digest[:8]}"
-    return _examined(dataset, slices, trained, name, folder, chosen)
+    return _examined(dataset, slices, trained, name, folder, chosen, len(dataset.bad))
 
 
 def _examined(
-    dataset: Dataset, slices: Slices, trained: Trained, name: str, folder: str, chosen: Sequence[bool]
+    dataset: Dataset,
+    slices: Slices,
+    trained: Trained,
+    name: str,
+    folder: str,
+    chosen: Sequence[bool],
+    left_out: int,
 ) -> Examined:
     places = np.flatnonzero(np.array(chosen, dtype=bool))
     samples = [dataset.samples[place] for place in places]
@@ -106,7 +117,7 @@ def _examined(
         np.array([common.of_source[sample.label] for sample in samples], dtype=np.int64),
         slices,
         places,
-        len(dataset.bad),
+        left_out,
         folder,
     )
 
@@ -147,20 +158,17 @@ def answers(trained: Trained, examined: Examined, reporter: Reporter, change: tu
     return Answers(plain, calibrated, np.concatenate(unlike) if unlike else None)
 
 
-def figures_of(examined: Examined, given: Answers, warning: str | None = None) -> dict[str, Any]:
-    """The figures of `metrics.json` for examined slices, with the share that is unlike the training.
-
-    Args:
-        warning: that goes with them.
-    """
+def figures_of(trained: Trained, examined: Examined, given: Answers) -> dict[str, Any]:
+    """The figures of `metrics.json` for examined slices, with the share that is unlike the training."""
     found = evaluate(examined.labels, given.plain, examined.groups, examined.common.classes, given.calibrated)
     flagged = None if given.unlike is None else float(given.unlike.mean())
     return {
         "source": examined.name,
+        "model": trained.digest,
         **(found or {}),
         "out_of_distribution": flagged,
         "left_out": examined.left_out,
-        **({"warning": warning} if warning else {}),
+        **({"warning": trained.warning} if trained.warning else {}),
     }
 
 
@@ -198,12 +206,14 @@ def against(examined: Examined, first: Answers, seen_by_second: Examined, second
     Raises:
         InputError: where the models tell other classes apart, or other slices could be read for either.
     """
-    if seen_by_second.common.classes != examined.common.classes:
-        lists = " and ".join(", ".join(seen.common.classes) for seen in (examined, seen_by_second))
+    names = [[canonical_class(name) for name in seen.common.classes] for seen in (examined, seen_by_second)]
+    if set(names[0]) != set(names[1]):
+        lists = " and ".join(map(", ".join, names))
         raise InputError(f"the two models tell different classes apart on these slices: {lists}.")
     if list(seen_by_second.ids) != list(examined.ids):
         raise InputError("the two models prepare pictures differently, and some can be read for one of them alone.")
-    one, two = first.plain.argmax(axis=1), second.plain.argmax(axis=1)
+    order = [names[1].index(name) for name in names[0]]  # each model has an order of its own
+    one, two = first.plain.argmax(axis=1), second.plain[:, order].argmax(axis=1)
     return compare(examined.labels, one, two, units_of(examined.groups, examined.ids), len(examined.common.classes))
 
 

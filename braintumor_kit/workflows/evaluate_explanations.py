@@ -36,7 +36,8 @@ class Evaluation:
 
     Attributes:
         faithfulness: slices of which pixels are taken away (insertion, deletion, ROAD), evenly spaced; 0 for none.
-        randomisation: slices that are explained again with randomised weights; 0 for none.
+        randomisation: slices that are explained again with randomised weights; 0 for none. Of a cross-validation,
+            slices of the first fold's model.
     """
 
     faithfulness: int = 100

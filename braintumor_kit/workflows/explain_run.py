@@ -99,15 +99,22 @@ def _pictures(
     run: Run, trained: Trained, split: str | None, limit: int | None, registry: Registry, reporter: Reporter
 ) -> SplitPictures:
     own = own_data(run, trained.pixels, registry, reporter)
-    part = own.column("split")
+    part, wanted = own.column("split"), split_name(split, own.splits)
+    if wanted not in part:
+        raise InputError(f"none of the {wanted} slices of '{run.folder}' can be read any more.")
     known = _recorded_probabilities(run, trained) if own.unchanged else {}
-    return split_pictures(own.dataset, own.slices, part, split_name(split, part), limit, trained.pixels, known)
+    return split_pictures(own.dataset, own.slices, part, wanted, limit, trained.pixels, known)
 
 
 def _fold_pictures(
     run: Run, limit: int | None, registry: Registry, reporter: Reporter
 ) -> list[tuple[Trained, SplitPictures]]:
     """The models of a cross-validation, each with the slices that it has not seen."""
+    unfinished = next((fold.folder.name for fold in fold_runs(run) if not fold.model_path.is_file()), None)
+    if unfinished is not None:
+        raise InputError(
+            f"'{run.folder}' has not finished: {unfinished} has no model. Go on with: btkit run --resume {run.folder}"
+        )
     models = [trained_of(fold) for fold in fold_runs(run)]
     own = own_data(run, models[0].pixels, registry, reporter)
     known = _recorded_probabilities(run, models[0]) if own.unchanged else {}
@@ -120,6 +127,8 @@ def _fold_pictures(
         if any(part):
             pictures = split_pictures(own.dataset, own.slices, part, "test", None, trained.pixels, known)
             found.append((trained, pictures))
+    if not found:
+        raise InputError(f"none of the slices of '{run.folder}' can be read any more.")
     return found
 
 

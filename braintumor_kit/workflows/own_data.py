@@ -28,6 +28,11 @@ class OwnData:
     rows: Mapping[str, Mapping[str, str]]
     unchanged: bool
 
+    @property
+    def splits(self) -> list[str]:
+        """The splits that the run has, of each of its samples, whether they can be read any more or not."""
+        return [row["split"] for row in self.rows.values()]
+
     def column(self, name: str) -> list[str | None]:
         """What `split.csv` says of each sample; None of samples that the run did not see."""
         return [self.rows[sample.id][name] if sample.id in self.rows else None for sample in self.dataset.samples]
@@ -44,6 +49,8 @@ def own_data(run: Run, pixels: PixelsTable, registry: Registry, reporter: Report
     dataset = open_dataset(recipe, reporter, "skip")
     with reporter.bar("decoding") as progress:
         dataset, slices = decoded_slices(dataset, pixels, "skip", progress)
+    for bad in dataset.bad:
+        reporter.say(f"left out: {bad.id}: {bad.reason}")
     unchanged = dataset.digest == run.record.get("data_digest")
     if not unchanged:
         reporter.say("the data set has changed since the run: what it holds now is used")

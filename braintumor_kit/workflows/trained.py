@@ -39,9 +39,18 @@ class Trained:
     run: Run | None = None
 
     @property
+    def named(self) -> bool:
+        """Whether anybody said what the outputs are."""
+        return self.classes != _numbered(len(self.classes))
+
+    @property
     def warning(self) -> str | None:
         """What its run's figures have to be read with."""
         return self.run.warning if self.run else None
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"class_{number}" for number in range(count))
 
 
 def trained_of_argument(
@@ -57,8 +66,6 @@ def trained_of_argument(
     """
     if argument is not None and argument.endswith(".keras"):
         return trained_from_file(Path(argument), any_end, classes)
-    if classes:
-        raise InputError("--classes names the outputs of a .keras file that stands in no run; a run knows its own.")
     return trained_of(find_run(argument, runs))
 
 
@@ -87,7 +94,7 @@ def trained_from_file(path: Path, any_end: bool = False, classes: Sequence[str] 
         InputError: where it cannot be loaded or is no picture classifier.
     """
     model = load_model(path, any_end)
-    if (path.parent / "record.json").is_file() and not classes:
+    if (path.parent / "record.json").is_file():
         return _with_words_of(Run(path.parent), model, path)
     first = is_channels_first(model.input_shape)
     side, channels = model.input_shape[2], model.input_shape[1 if first else 3]
@@ -95,7 +102,7 @@ def trained_from_file(path: Path, any_end: bool = False, classes: Sequence[str] 
     if classes and (len(classes) != count or len(set(classes)) != count):
         raise InputError(f"--classes: '{path}' has {count} outputs; name as many classes, in their order.")
     pixels = {"image_size": side or PixelsTable().image_size, "colour": "rgb" if channels == 3 else "grey"}
-    names = tuple(classes) or tuple(f"class_{number}" for number in range(count))
+    names = tuple(classes) or _numbered(count)
     return Trained(model, names, _pixels(pixels, path), digest=file_digest(path))
 
 
