@@ -1,5 +1,7 @@
 """Figures against values worked out by hand and against scikit-learn."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -14,6 +16,7 @@ from braintumor_kit.evaluation.metrics import (
     negative_log_likelihood,
     reliability,
 )
+from braintumor_kit.report import figures
 
 CLASSES = ("a", "b", "c")
 
@@ -119,3 +122,17 @@ def test_no_mistake_in_20_patients_still_has_a_lower_bound() -> None:
     matrices = confusion_matrices(labels, labels, [str(n) for n in range(20)], 2)
     low, high = bootstrap(matrices, {"accuracy": accuracy})["accuracy"]
     assert (low, high) == (pytest.approx(0.8316, abs=1e-4), 1.0)  # Clopper and Pearson for 20 of 20
+
+
+def test_confusions_are_drawn_by_slice_and_by_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(figures, "_confusion", lambda axes, counts, labels: drawn.append(counts.tolist()))
+    labels = np.array([0, 0, 0, 1, 1])
+    answers = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.4, 0.6]])
+    reported = evaluate(labels, answers, ["A", "A", "A", "B", "C"], ("a", "b"))
+    selecting = evaluate(labels, answers, [None] * 5, ("a", "b"))
+    figures.confusion_matrices(tmp_path / "known.png", {"validation": selecting, "test": reported})
+    assert drawn == [[[2, 1], [0, 2]], [[2, 1], [0, 2]], [[1, 0], [0, 2]]]  # A's three slices are one patient
+    drawn.clear()
+    figures.confusion_matrices(tmp_path / "unknown.png", {"validation": selecting})
+    assert drawn == [[[2, 1], [0, 2]]]
