@@ -18,6 +18,9 @@ from braintumor_kit.recipe.problems import Path_, Problem, RecipeError, explain
 from braintumor_kit.recipe.tables import RESERVED, ExplainTable, PluginTable, RecipeTable
 from braintumor_kit.registry import PluginInfo, Registry
 
+DATA_TABLES = ("seed", "source", "pixels", "split")
+"""The tables that say what the data are."""
+
 
 @dataclass(frozen=True)
 class ChosenPlugin:
@@ -164,7 +167,7 @@ def load_source_data(
     name: str,
     overrides: Sequence[str] = (),
     registry: Registry | None = None,
-    only: Sequence[str] = ("seed", "source", "pixels", "split"),
+    only: Sequence[str] = DATA_TABLES,
 ) -> DataRecipe:
     """The same for the source plugin `name` with options given as `--set` texts alone, of the tables `only`.
 
@@ -181,7 +184,7 @@ def _only_source(layers: Layers, registry: Registry | None) -> ChosenPlugin:
 def _only_data(
     layers: Layers,
     registry: Registry | None,
-    only: Sequence[str] = ("seed", "source", "pixels", "split"),
+    only: Sequence[str] = DATA_TABLES,
     alone: bool = False,
 ) -> DataRecipe:
     """What layers say of the data; with `alone` there is no recipe, so that tables other than `only` are mistakes."""

@@ -24,7 +24,7 @@ from braintumor_kit.recipe.load import DataRecipe
 from braintumor_kit.registry import Registry
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, table_of
-from braintumor_kit.workflows.open_data import open_dataset
+from braintumor_kit.workflows.open_data import open_dataset, tell_left_out
 from braintumor_kit.workflows.own_data import own_data
 from braintumor_kit.workflows.pictures import split_name
 from braintumor_kit.workflows.trained import Trained
@@ -88,8 +88,7 @@ def other_source(recipe: DataRecipe, trained: Trained, reporter: Reporter) -> Ex
     dataset = open_dataset(recipe, reporter)
     with reporter.bar("decoding") as progress:
         dataset, slices = decoded_slices(dataset, trained.pixels, recipe.tables.source.on_bad_image, progress)
-    for bad in dataset.bad:
-        reporter.say(f"left out: {bad.id}: {bad.reason}")
+    tell_left_out(dataset, reporter)
     tested = [sample.split == "test" for sample in dataset.samples]
     chosen = tested if any(tested) else [True] * len(tested)
     name = recipe.source.info.name + (" (its test part)" if any(tested) else "")

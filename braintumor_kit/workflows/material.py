@@ -16,7 +16,7 @@ from braintumor_kit.data.leaks import Leaks, check_leaks, find_leaks, same_pictu
 from braintumor_kit.data.split import Split
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe
-from braintumor_kit.workflows.open_data import splits_of
+from braintumor_kit.workflows.open_data import splits_of, tell_left_out
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,6 @@ def _tell_data(recipe: Recipe, dataset: Dataset, splits: list[Split], reporter: 
     alone = sum(sample.group is None for sample in dataset.samples)
     if recipe.tables.split.together == "patients" and recipe.tables.split.method != "source" and alone:
         reporter.say(f"{alone} slices have no known patient; each of them counts as one")
-    for bad in dataset.bad:
-        reporter.say(f"left out: {bad.id}: {bad.reason}")
+    tell_left_out(dataset, reporter)
     if "test" not in splits[0]:
         reporter.say("no test split: the figures below are on validation, which also selected the model")

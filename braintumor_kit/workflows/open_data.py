@@ -89,6 +89,12 @@ def recover(
     return replace(dataset, samples=samples), Recovered(index, matches)
 
 
+def tell_left_out(dataset: Dataset, reporter: Reporter) -> None:
+    """Names the samples that could not be read, and says why."""
+    for bad in dataset.bad:
+        reporter.say(f"left out: {bad.id}: {bad.reason}")
+
+
 def tell_recovered(dataset: Dataset, recovered: Recovered, reporter: Reporter) -> None:
     """Says how many slices of each class were found."""
     found = Counter(

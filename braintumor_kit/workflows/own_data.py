@@ -10,7 +10,7 @@ from braintumor_kit.recipe.load import recipe_of
 from braintumor_kit.recipe.tables import PixelsTable
 from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, table_of
-from braintumor_kit.workflows.open_data import open_dataset
+from braintumor_kit.workflows.open_data import open_dataset, tell_left_out
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def own_data(run: Run, pixels: PixelsTable, registry: Registry, reporter: Report
     dataset = open_dataset(recipe, reporter, "skip")
     with reporter.bar("decoding") as progress:
         dataset, slices = decoded_slices(dataset, pixels, "skip", progress)
-    for bad in dataset.bad:
-        reporter.say(f"left out: {bad.id}: {bad.reason}")
+    tell_left_out(dataset, reporter)
     unchanged = dataset.digest == run.record.get("data_digest")
     if not unchanged:
         reporter.say("the data set has changed since the run: what it holds now is used")
