@@ -64,6 +64,18 @@ class PluginInfo:
             return self.origin
         return f"sha256 {hashlib.sha256(Path(self.target).read_bytes()).hexdigest()}"
 
+    @property
+    def module(self) -> str:
+        """Name of the module that importing the plugin makes."""
+        if self.origin != "file":
+            return self.target.partition(":")[0]
+        return f"btkit_plugin_file_{self.kind}_{self.name}"
+
+    @property
+    def package(self) -> str:
+        """Name of the package that the module stands in, or its own."""
+        return self.module.partition(".")[0]
+
     @contextmanager
     def blamed(self, doing: str) -> Iterator[None]:
         """Inside, the plugin's own code runs: what it raises unasked is told as its fault, not as one of btkit.
@@ -192,7 +204,7 @@ def _import(info: PluginInfo) -> Any:
 
 
 def _module_from_file(info: PluginInfo) -> ModuleType:
-    name = f"btkit_plugin_file_{info.kind}_{info.name}"
+    name = info.module
     loaded = sys.modules.get(name)
     if loaded is not None and loaded.__file__ == info.target:
         return loaded

@@ -16,8 +16,7 @@ from btkit_plugins.backbones.resnet import ResNet
 from btkit_plugins.backbones.torchvision_resnet import TorchvisionResNet
 
 from braintumor_kit import backend
-from braintumor_kit.contracts import Backbone, InputError, Trunk
-from braintumor_kit.model import porting, presets, pretrained
+from braintumor_kit.contracts import Backbone, InputError, Trunk, porting, presets, pretrained
 
 # isort: split
 # What stands above has put Keras on torch.

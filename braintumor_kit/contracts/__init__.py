@@ -6,9 +6,18 @@
     backbones.py   a backbone builds the convolutional trunk
     explainers.py  an explainer turns (model, images, targets) into maps
 
-What a plugin may raise, and what each error means for the user, stands in `braintumor_kit/errors.py`.
+Each states its promises, and `btkit plugins check KIND NAME` holds a plugin to every one of them. What a plugin may
+raise, and what each error means for the user, stands in `braintumor_kit/errors.py`. Beside the contracts there are
+tools, which a plugin takes or leaves:
+
+    classes.py, folders.py, pictures.py, matlab.py   for sources: spellings of classes, what a folder holds, decoding
+    porting.py, pretrained.py, presets.py            for backbones: weights from torch, downloads, presets
+    baselines.py                                     for explainers: images without what matters
+
+The built-in plugins use nothing of btkit but what is here.
 """
 
+from braintumor_kit.backend import import_torchvision, use_torch_backend
 from braintumor_kit.contracts.backbones import Backbone, Trunk
 from braintumor_kit.contracts.explainers import Explainer, Maps, ModelView
 from braintumor_kit.contracts.options import NameOrPath, NoOptions, PluginOptions
@@ -34,4 +43,6 @@ __all__ = [
     "Source",
     "Trunk",
     "WorkError",
+    "import_torchvision",
+    "use_torch_backend",
 ]

@@ -10,9 +10,10 @@ btkit adds the scaling, global average pooling, dropout and the classifying laye
         Options = NoOptions
 
         def build(self, image_size: int, channels: int) -> Trunk:
-            x = inputs = keras.Input((image_size, image_size, channels))
+            x = inputs = keras.Input((image_size, image_size, channels), dtype="float32")
             for i, width in enumerate((16, 32, 64), start=1):
-                x = keras.layers.Conv2D(width, 3, strides=2, activation="relu", name=f"conv{i}")(x)
+                x = keras.layers.Conv2D(width, 3, strides=2, activation="relu", name=f"conv{i}",
+                                        data_format="channels_last", dtype="float32")(x)
             return Trunk(keras.Model(inputs, x), scale=(1 / 255,), offset=(0.0,), explain_layer="conv3",
                          stages={"stage1": "conv1", "stage2": "conv2", "stage3": "conv3"}, weights="random")
 """
@@ -28,6 +29,27 @@ from braintumor_kit.contracts.plugin import OptionsT, Plugin
 
 if TYPE_CHECKING:
     import keras
+
+PROMISES: Mapping[str, str] = {
+    "builds": "`build` gives a trunk for 96, 224 and 225 pixels of 1 and of 3 channels, (N, size, size, channels) to "
+    "(N, h, w, features)",
+    "plain_layers": "the trunk is a functional model of ordinary Keras layers with names of their own, channels_last, "
+    "float32",
+    "explained_layer_spatial": "`explain_layer` is a layer of the trunk whose output has several rows and columns",
+    "stages_in_order": "`stages` names layers of the trunk, those nearer the input first",
+    "pixels_scaled": "`scale` and `offset`, or the trunk's own first layers, bring pixels 0..255 to within -16..16 "
+    "before the first layer that has weights",
+    "survives_saving": "the classifier around it, saved and loaded in safe mode, gives the same probabilities",
+    "learns": "one small step along the gradient of its weights lowers the loss on the batch that it was taken on",
+    "stays_frozen": "with its layers frozen, a step of training leaves every weight as it was, bit by bit",
+    "ignores_data_format": "it is the same channels_last, float32 network when Keras' global data format is "
+    "channels_first and its dtype policy mixed",
+    "finite_in_bfloat16": "with convolutions in bfloat16 its features are finite",
+}
+"""What every backbone promises, with the options of its example."""
+
+WAIVED_BY: Mapping[str, str] = {}
+"""Promises that a property, declared untrue with a reason, waives."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +90,7 @@ class Backbone(Plugin[OptionsT]):
         """Builds the trunk for square pictures of `image_size` pixels.
 
         Random weights follow from Keras' global seed, which btkit sets before. The global data format and dtype
-        policy are left alone.
+        policy neither matter nor change: layers are told `data_format="channels_last"` and `dtype="float32"`.
 
         Raises:
             InputError: where the weights cannot be had (no network, no such file, another architecture), saying how

@@ -16,6 +16,7 @@ gradients and, for methods on a layer, that layer's activations; hooks, modes, p
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -23,6 +24,28 @@ from braintumor_kit.contracts.plugin import OptionsT, Plugin
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+PROMISES: Mapping[str, str] = {
+    "shape_and_dtype": "maps are a float32 tensor (N, h, w), one an image, or `Maps` of one, with completeness (N,)",
+    "finite": "maps hold no value that is infinite or no number",
+    "deterministic": "asked for the same maps again, it gives the same, whatever torch's and NumPy's random numbers",
+    "batch_equals_single": "an image's map is the same alone as in a batch, to 1e-4 of its largest value",
+    "target_changes_the_map": "two classes that look at different places have different maps",
+    "constant_model": "of a model that says the same of every picture maps are finite; btkit flags them `constant`",
+    "weights_matter": "maps of a network with other weights rank the pixels otherwise (|rank correlation| below 0.95)",
+    "finds_planted_blob": "of a model that answers to one blob and nothing else, the highest value lies on the blob, "
+    "within an eighth of the picture, in 6 pictures of 8 at least",
+    "leaves_inputs": "images and targets are not changed",
+    "leaves_model": "weights, modes, gradients and hooks of the model stay as they were, after an error of it too",
+}
+"""What every explainer promises, with the options of its example."""
+
+WAIVED_BY: Mapping[str, str] = {
+    "target_changes_the_map": "class_specific",
+    "weights_matter": "weight_dependent",
+    "finds_planted_blob": "localising",
+}
+"""Promises that a property, declared untrue with a reason, waives."""
 
 
 class ModelView(Protocol):
@@ -104,6 +127,15 @@ class Explainer(Plugin[OptionsT]):
 
     signed: ClassVar[bool] = False
     """Whether negative values mean something: evidence against the target."""
+
+    class_specific: ClassVar[bool] = True
+    """Whether the map depends on the target."""
+
+    weight_dependent: ClassVar[bool] = True
+    """Whether the map depends on what the network learnt."""
+
+    localising: ClassVar[bool] = True
+    """Whether the map is highest on what the score comes from."""
 
     @abstractmethod
     def maps(self, model: ModelView, images: Tensor, targets: Tensor) -> Tensor | Maps:

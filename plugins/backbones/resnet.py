@@ -9,11 +9,11 @@ import keras_hub
 from pydantic import Field
 from safetensors import SafetensorError
 
+from braintumor_kit.contracts import InputError
 from braintumor_kit.contracts.backbones import Backbone, Trunk
 from braintumor_kit.contracts.options import NameOrPath
-from braintumor_kit.errors import InputError
-from braintumor_kit.model.presets import HUGGING_FACE, KAGGLE, preset_folder
-from braintumor_kit.model.pretrained import (
+from braintumor_kit.contracts.presets import HUGGING_FACE, KAGGLE, preset_folder
+from braintumor_kit.contracts.pretrained import (
     IMAGENET_OFFSET,
     IMAGENET_SCALE,
     RGB,

@@ -7,12 +7,11 @@ import keras
 import torch
 from pydantic import Field
 
-from braintumor_kit.backend import import_torchvision
+from braintumor_kit.contracts import InputError, import_torchvision
 from braintumor_kit.contracts.backbones import Backbone, Trunk
 from braintumor_kit.contracts.options import NameOrPath
-from braintumor_kit.errors import InputError
-from braintumor_kit.model.porting import StateDict, fit_first_kernel, port_state_dict, read_state_dict
-from braintumor_kit.model.pretrained import (
+from braintumor_kit.contracts.porting import StateDict, fit_first_kernel, port_state_dict, read_state_dict
+from braintumor_kit.contracts.pretrained import (
     IMAGENET_OFFSET,
     IMAGENET_SCALE,
     RGB,

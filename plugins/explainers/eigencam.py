@@ -17,6 +17,10 @@ class EigenCam(Explainer[NoOptions]):
 
     api_version: ClassVar[int] = 1
     Options = NoOptions
+    class_specific: ClassVar[bool] = False
+    reasons: ClassVar[dict[str, str]] = {
+        "class_specific": "the first principal component of the activations is that of no class"
+    }
 
     def maps(self, model: ModelView, images: Tensor, targets: Tensor) -> Tensor:
         """|A v|, v the first right singular vector of A as (h w, channels): where A >= 0, A v has one sign

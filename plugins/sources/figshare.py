@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import Field
 
+from braintumor_kit.contracts import ImageError, InputError
 from braintumor_kit.contracts.classes import canonical_class
 from braintumor_kit.contracts.folders import Folder, list_folder
 from braintumor_kit.contracts.matlab import MatFile, open_mat
 from braintumor_kit.contracts.options import PluginOptions
 from braintumor_kit.contracts.pictures import opened, printable, read_picture
 from braintumor_kit.contracts.sources import Sample, Source
-from braintumor_kit.errors import ImageError, InputError
 
 CLASSES = ("glioma", "meningioma", "pituitary")
 LABELS = {1: "meningioma", 2: "glioma", 3: "pituitary"}
@@ -56,6 +57,20 @@ class Figshare(Source[FigshareOptions]):
     api_version = 1
     Options = FigshareOptions
     classes = CLASSES
+
+    @classmethod
+    def example(cls, folder: Path, variant: int = 0) -> FigshareOptions:
+        """Three pictures with an index.csv, of two patients; two with masks."""
+        for name in ("images", "masks"):
+            (folder / name).mkdir()
+        rows = ["id,label,pid"]
+        for number, label in enumerate(CLASSES, start=1):
+            rows.append(f"{number},{label},{'MR1' if number < 3 else 'MR2'}")
+            Image.new("L", (32, 24), 50 * number + variant).save(folder / "images" / f"{number}.png")
+            if number < 3:
+                Image.new("1", (32, 24), 1).save(folder / "masks" / f"{number}.png")
+        (folder / "index.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        return FigshareOptions(root=folder)
 
     @cached_property
     def _slices(self) -> "_Slices":

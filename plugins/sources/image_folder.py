@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import Field
 
+from braintumor_kit.contracts import InputError
 from braintumor_kit.contracts.classes import canonical_class, canonical_split, is_known_class
 from braintumor_kit.contracts.folders import Folder, list_folder
 from braintumor_kit.contracts.options import PluginOptions
 from braintumor_kit.contracts.pictures import opened, printable, read_picture
 from braintumor_kit.contracts.sources import Sample, Source
-from braintumor_kit.errors import InputError
 
 DESCENT = 2
 """How many folders down the data set may begin, as in `archive/classification_task/train/glioma`."""
@@ -41,6 +42,14 @@ class ImageFolder(Source[ImageFolderOptions]):
 
     api_version = 1
     Options = ImageFolderOptions
+
+    @classmethod
+    def example(cls, folder: Path, variant: int = 0) -> ImageFolderOptions:
+        """Two classes and two splits of one grey picture each."""
+        for number, place in enumerate(("Training/glioma", "Training/notumor", "Testing/glioma", "Testing/no_tumor")):
+            (folder / place).mkdir(parents=True)
+            Image.new("L", (32, 24), 50 * number + variant).save(folder / place / "1.png")
+        return ImageFolderOptions(root=folder)
 
     @cached_property
     def _contents(self) -> "_Contents":

@@ -4,7 +4,8 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy
@@ -85,6 +86,13 @@ class Phantom(Source[PhantomOptions]):
     api_version = 1
     Options = PhantomOptions
     classes = CLASSES
+    reads_files = False
+    reasons: ClassVar[dict[str, str]] = {"reads_files": "every picture is computed from the options and its id"}
+
+    @classmethod
+    def example(cls, folder: Path, variant: int = 0) -> PhantomOptions:
+        """Four patients, one of each class; a variant is another seed."""
+        return PhantomOptions(patients=4, slices_per_patient=1, size=64, seed=variant)
 
     def samples(self) -> Iterator[Sample]:
         template_paths()  # Where nilearn is missing, say so now and not at the first picture.

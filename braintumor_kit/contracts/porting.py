@@ -7,12 +7,15 @@ Conventions: torch keeps a convolution's kernel as (out, in, height, width) and 
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-import keras
 import numpy as np
 import torch
 
+from braintumor_kit.backend import use_torch_backend
+from braintumor_kit.contracts.pretrained import fit_channels
 from braintumor_kit.errors import InputError
-from braintumor_kit.model.pretrained import fit_channels
+
+use_torch_backend()
+import keras  # noqa: E402  (after what puts it on torch)
 
 StateDict = Mapping[str, torch.Tensor]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import kagglehub
 from huggingface_hub import snapshot_download
 
+from braintumor_kit.contracts.pretrained import WeightsUnavailableError, root_cause
 from braintumor_kit.errors import InputError
-from braintumor_kit.model.pretrained import WeightsUnavailableError, root_cause
 
 KAGGLE = "kaggle://"
 HUGGING_FACE = "hf://"

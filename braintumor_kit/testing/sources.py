@@ -1,0 +1,194 @@
+"""Checks of what a source promises, on the example that it makes of itself."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from braintumor_kit.contracts import SPLITS, ImageError, InputError, Sample, Source
+from braintumor_kit.contracts import sources as contract
+from braintumor_kit.testing.check import BrokenPromiseError, expect, holds_to, in_order
+from braintumor_kit.testing.elsewhere import MARK, described
+from braintumor_kit.testing.subject import SOME, SourceSubject, pixels_of
+
+_DAMAGE = bytes(64)
+_DAY = 86_400
+_SECONDS = 120.0
+
+
+@holds_to(contract, "has_example")
+def has_samples(subject: SourceSubject) -> None:
+    with subject.made() as source:
+        expect(list(source.samples()), "`samples` of its example yields nothing")
+
+
+@holds_to(contract, "has_samples")
+def ids_unique(subject: SourceSubject) -> None:
+    with subject.made() as source:
+        counts = Counter(sample.id for sample in source.samples())
+    twice = [id for id, count in counts.items() if count > 1]
+    expect(not twice, f"the id {twice[:1]} comes {counts[twice[0]] if twice else 0} times")
+
+
+@holds_to(contract, "has_samples")
+def labels_declared(subject: SourceSubject) -> None:
+    with subject.made() as source:
+        samples, classes = list(source.samples()), tuple(source.classes)
+    expect(len(classes) >= 2 and len(set(classes)) == len(classes), f"classes are {classes}")
+    for sample in samples:
+        expect(sample.label in classes, f"sample {sample.id} has the label {sample.label!r}; classes are {classes}")
+        known = sample.split is None or sample.split in SPLITS
+        expect(known, f"sample {sample.id} has the split {sample.split!r}")
+
+
+@holds_to(contract, "has_samples")
+def pixels_in_form(subject: SourceSubject) -> None:
+    with subject.made() as source:
+        for sample in list(source.samples())[:SOME]:
+            pixels = source.image(sample)
+            saw = f"the picture of {sample.id} is {_form(pixels)}"
+            expect(isinstance(pixels, np.ndarray) and pixels.dtype in (np.uint8, np.uint16), saw)
+            expect(pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3), saw)
+            expect(pixels.size, saw)
+
+
+def _form(value: Any) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+@holds_to(contract, "has_samples")
+def masks_aligned(subject: SourceSubject) -> None:
+    with subject.made() as source:
+        for sample in list(source.samples())[:SOME]:
+            mask, saw = source.mask(sample), f"sample {sample.id} says has_mask = {sample.has_mask}"
+            expect((mask is not None) == sample.has_mask, f"{saw}, and its mask is {_form(mask)}")
+            if mask is not None:
+                form, shape = _form(mask), np.shape(source.image(sample))[:2]
+                aligned = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == shape
+                expect(aligned, f"the mask of {sample.id} is {form}, its picture {shape}")
+
+
+@holds_to(contract, "has_samples")
+def groups_stable(subject: SourceSubject) -> None:
+    found = []
+    for _ in range(2):
+        with subject.made() as source:
+            found.append({sample.id: sample.group for sample in source.samples()})
+    for id in found[0].keys() & found[1].keys():
+        first, second = found[0][id], found[1][id]
+        expect(first is None or (isinstance(first, str) and first), f"the group of {id} is {first!r}")
+        expect(first == second, f"the group of {id} was {first!r}, and {second!r} when the source was made anew")
+
+
+@holds_to(contract, "has_samples")
+def digest_follows_pixels(subject: SourceSubject) -> None:
+    first, again, other = (_fingerprints(subject, variant, later) for variant, later in ((0, 0), (0, _DAY), (1, 0)))
+    for id, (pixels, fingerprint) in first.items():
+        if id in again and again[id][0] == pixels:
+            expect(again[id][1] == fingerprint, f"{id}: the same pixels, written a day later, have another fingerprint")
+        if id in other and other[id][0] != pixels:
+            expect(other[id][1] != fingerprint, f"{id}: other pixels, in variant 1 of the example, and the same digest")
+    altered = [id for id, (pixels, _) in first.items() if id not in other or other[id][0] != pixels]
+    expect(altered, "`example` of variant 1 has the same pixels as that of variant 0, so nothing can be told")
+
+
+def _fingerprints(subject: SourceSubject, variant: int, later: int) -> dict[str, tuple[bytes, bytes]]:
+    """Of each sample a digest of its pixels, and what the source gives as such; files so many seconds later."""
+    with subject.example(variant) as (options, folder):
+        for path in _files(folder):
+            os.utime(path, (path.stat().st_atime + later, path.stat().st_mtime + later))
+        source: Any = subject.plugin(options)
+        samples = list(source.samples())[:SOME]
+        return {sample.id: (pixels_of(source, sample), source.fingerprint(sample)) for sample in samples}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@holds_to(contract, "has_samples")
+def iterates_alike(subject: SourceSubject) -> None:
+    with subject.made() as source:
+        first, second = ([_without_group(sample) for sample in source.samples()] for _ in range(2))
+    expect(len(first) == len(second), f"{len(first)} samples at first, {len(second)} when asked again")
+    for one, other in zip(first, second, strict=True):
+        expect(one == other, f"{one} at first, {other} in its place when asked again")
+
+
+def _without_group(sample: Sample) -> tuple[Any, ...]:
+    """A group that changes is another promise's affair."""
+    return sample.id, sample.label, sample.split, sample.has_mask
+
+
+@holds_to(contract, "has_samples", "pixels_in_form")
+def broken_file_reported(subject: SourceSubject) -> None:
+    with subject.example() as (_, folder):
+        names = [path.relative_to(folder) for path in _files(folder)]
+    expect(names, "its example wrote no file; a source without files says reads_files = False")
+    reported = [name for name in names if _reports(subject, name)]
+    expect(reported, f"none of {', '.join(map(str, names))}, overwritten with zeros, was reported by any sample")
+
+
+def _reports(subject: SourceSubject, name: Path) -> bool:
+    """Whether damage of that file is told, as one sample's or as the whole source's."""
+    with subject.example() as (options, folder):
+        ids = [sample.id for sample in _made(subject, options).samples()]
+        (folder / name).write_bytes(_DAMAGE)
+        source = _made(subject, options)
+        try:
+            samples = list(source.samples())
+            unreadable = dict(source.unreadable())
+        except InputError as error:
+            expect(name.name in str(error), f"{name} is damaged, and the error does not name it: {error}")
+            return True
+        except Exception as error:
+            raise BrokenPromiseError(f"{name} is damaged: `samples` raised {type(error).__name__}: {error}") from error
+        strangers = [id for id in unreadable if id not in ids]
+        expect(not strangers, f"{name} is damaged: `unreadable` names {strangers}, and samples are {ids}")
+        bad = [sample.id for sample in samples if not _is_read(source, sample, name)]
+        alone = len(ids) == len(bad) + len(unreadable)
+        expect(not alone or len(ids) == 1, f"{name} is damaged, and no other sample can be read any more")
+        return bool(bad or unreadable)
+
+
+def _made(subject: SourceSubject, options: Any) -> Source[Any]:
+    source: Any = subject.plugin(options)
+    return cast(Source[Any], source)
+
+
+def _is_read(source: Source[Any], sample: Sample, name: Path) -> bool:
+    try:
+        source.image(sample)
+        source.mask(sample)
+    except ImageError:
+        return False
+    except Exception as error:
+        saw = f"{name} is damaged: reading {sample.id} raised {type(error).__name__}, no ImageError: {error}"
+        raise BrokenPromiseError(saw) from error
+    return True
+
+
+@holds_to(contract, "has_samples", "pixels_in_form")
+def works_elsewhere(subject: SourceSubject) -> None:
+    with subject.example() as (options, _):
+        here = described(_made(subject, options))
+        asked = {"info": asdict(subject.info), "options": options.model_dump(mode="json")}
+        command = [sys.executable, "-m", "braintumor_kit.testing.elsewhere"]
+        done = subprocess.run(
+            command, input=json.dumps(asked), capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    _, marked, told = done.stdout.rpartition(MARK)
+    last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+    expect(marked, f"another process could not use it: {last}")
+    for one, other in zip_longest(here, json.loads(told), fillvalue="nothing more"):
+        expect(one == other, f"here {one}, there {other}")
+
+
+CHECKS = in_order(contract, globals())

@@ -1,0 +1,85 @@
+"""What a plugin has to leave as it was: settings of the whole process, and a model."""
+
+import hashlib
+import os
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.modules import module as torch_module
+
+from braintumor_kit.backend import use_torch_backend
+
+use_torch_backend()
+import keras  # noqa: E402  (after what puts it on torch)
+
+RANDOM = ("Python's random numbers", "NumPy's random numbers", "torch's random numbers")
+"""The states of random numbers among those of the process."""
+
+_HOOKS = [name for name in vars(torch_module) if name.startswith("_global_") and name.endswith("hooks")]
+
+
+def process_state() -> dict[str, object]:
+    """Every setting of the process that plugins share, by a name that a message can show."""
+    return {
+        "Keras' data format": keras.config.image_data_format(),
+        "Keras' float type": keras.config.floatx(),
+        "Keras' dtype policy": keras.config.dtype_policy().name,
+        "Keras' epsilon": keras.config.epsilon(),
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's threads": torch.get_num_threads(),
+        "torch's gradient mode": torch.is_grad_enabled(),
+        "torch's inference mode": torch.is_inference_mode_enabled(),
+        "torch's autocast": torch.is_autocast_enabled("cpu"),
+        "torch's matrix precision": torch.get_float32_matmul_precision(),
+        "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "torch's convolution precision": torch.backends.cudnn.allow_tf32,
+        "torch's global hooks": sum(len(getattr(torch_module, name)) for name in _HOOKS if _is_full(name)),
+        "NumPy's error handling": tuple(np.geterr().items()),
+        "the environment": tuple(sorted(os.environ.items())),
+        "the working directory": os.getcwd(),
+        **random_state(),
+    }
+
+
+def _is_full(name: str) -> bool:
+    return bool(getattr(torch_module, name))
+
+
+def random_state() -> dict[str, object]:
+    """Digests of the global random states."""
+    states = (repr(random.getstate()), repr(np.random.get_state()), repr(torch.get_rng_state().tolist()))
+    return {name: _digest(state.encode()) for name, state in zip(RANDOM, states, strict=True)}
+
+
+def _digest(value: bytes) -> str:
+    return hashlib.sha256(value).hexdigest()
+
+
+def model_state(model: keras.Model) -> dict[str, object]:
+    """Everything of a model that an explainer could leave changed, by a name that a message can show."""
+    state: dict[str, object] = {"training mode": model.training}
+    for layer in model._flatten_layers():
+        state[f"layer '{layer.name}' trainable"] = layer.trainable
+        for number, weight in enumerate(layer.get_weights()):
+            state[f"weights of layer '{layer.name}', {number}"] = _digest(weight.tobytes())
+    for name, part in model.named_modules():
+        state[f"mode of '{name}'"] = part.training
+        state[f"hooks of '{name}'"] = sum(len(hooks) for hooks in _hooks_of(part))
+    for name, parameter in model.named_parameters():
+        state[f"whether '{name}' requires gradients"] = parameter.requires_grad
+        state[f"whether '{name}' holds a gradient"] = parameter.grad is not None
+    return state
+
+
+def _hooks_of(part: torch.nn.Module) -> Iterator[Mapping[int, Any]]:
+    for name, value in vars(part).items():
+        if name.endswith("_hooks") and isinstance(value, Mapping):
+            yield value
+
+
+def changes(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    """Names of what differs."""
+    return [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
