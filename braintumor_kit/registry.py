@@ -38,7 +38,8 @@ from braintumor_kit.spelling import nearest
 CONTRACTS: Mapping[str, type[Plugin[Any]]] = {"source": Source, "backbone": Backbone, "explainer": Explainer}
 KINDS = tuple(CONTRACTS)
 ENVIRONMENT = "BTKIT_PLUGINS"
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""Names of plugins: those that a file, a recipe's value and a module can have alike."""
 
 
 @dataclass(frozen=True, order=True)
@@ -118,8 +119,8 @@ class Registry:
         Raises:
             InputError: where one of the folders does not exist.
         """
-        listed = [Path(entry) for entry in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if entry]
-        return cls(tuple(dict.fromkeys(_existing(folder) for folder in [*folders, *listed])))
+        named = [*folders, *folders_of_environment()]
+        return cls(tuple(dict.fromkeys(_existing(folder) for folder in named)))
 
     @cached_property
     def plugins(self) -> tuple[PluginInfo, ...]:
@@ -160,6 +161,11 @@ class Registry:
         return plugin
 
 
+def folders_of_environment() -> list[Path]:
+    """The plugin folders that `BTKIT_PLUGINS` names, whether or not they exist."""
+    return [Path(entry) for entry in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if entry]
+
+
 def _existing(folder: Path) -> Path:
     if not folder.is_dir():
         raise InputError(f"plugin folder '{folder}' (from --plugins or {ENVIRONMENT}) does not exist.")
@@ -186,7 +192,7 @@ def _in_folders(folders: Iterable[Path]) -> Iterator[PluginInfo]:
     for folder in folders:
         for kind in KINDS:
             for path in sorted(folder.glob(f"{kind}s/*.py")):
-                if _NAME.fullmatch(path.stem):
+                if NAME.fullmatch(path.stem):
                     yield PluginInfo(kind, path.stem, "file", str(path))
 
 

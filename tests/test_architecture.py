@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "explanation": {"backend", "contracts", "errors", "evaluation", "model", "registry", "spelling"},
     "training": {"backend", "contracts", "data", "errors", "files", "memory", "model", "recipe", "spelling"},
     "report": {"audit", "evaluation", "files", "notice"},
+    "scaffold": {"errors", "registry"},
     "testing": {"backend", "contracts", "explanation", "model", "recipe", "registry"},
     "workflows": {
         "audit", "backend", "contracts", "data", "errors", "evaluation", "explanation", "files", "matching", "memory",
@@ -42,8 +43,8 @@ MAY_IMPORT = {
         "registry", "report", "runs", "training", "workflows",
     },
     "commands": {
-        "audit", "bench", "data", "errors", "files", "notice", "progress", "recipe", "registry", "runs", "testing",
-        "workflows",
+        "audit", "bench", "data", "errors", "files", "notice", "progress", "recipe", "registry", "runs", "scaffold",
+        "testing", "workflows",
     },
     "api": {"errors", "explanation", "memory", "model", "notice", "recipe", "registry", "report", "runs", "workflows"},
     "__main__": {"commands"},

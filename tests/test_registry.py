@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from braintumor_kit.contracts import InputError, PluginError
 from braintumor_kit.registry import Registry
+from braintumor_kit.testing import fresh
 
 PLUGIN = """
 from braintumor_kit.contracts import NoOptions, Sample, Source
@@ -143,3 +145,22 @@ def test_show_tells_the_options(btkit: Callable) -> None:
     ended = btkit("plugins", "show", "source", "phantom", "--json")
     shown = json.loads(ended.out)
     assert shown["options"]["properties"]["patients"]["description"]
+
+
+def test_a_plugin_that_takes_long_or_fails_slows_nothing_that_does_not_name_it(folder: Path, btkit: Callable) -> None:
+    put(folder, "slow", "import time\ntime.sleep(60)")
+    put(folder, "faulty", "raise OSError('no scanner')")
+    began = time.monotonic()
+    assert btkit("--plugins", folder, "--help").status == 0
+    assert "slow" in btkit("--plugins", folder, "plugins", "list").out
+    assert btkit("--plugins", folder, "recipe", "check", "recipes/resnet_adam.toml").status == 0
+    assert btkit("--plugins", folder, "plugins", "show", "source", "phantom").status == 0
+    assert time.monotonic() - began < 30
+
+
+def test_a_plugin_that_takes_too_long_is_shown_as_such(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = put(folder, "slow", "import time\ntime.sleep(60)")
+    monkeypatch.setattr(fresh, "SECONDS", 3.0)
+    error = fresh.load_afresh(registry, registry.find("source", "slow")).error
+    assert error is not None
+    assert error.endswith("slow.py) takes longer than 3 s to import.")

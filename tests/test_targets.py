@@ -18,6 +18,7 @@ from braintumor_kit.explanation.engine import FLAGS, Explained, Method, explain_
 from braintumor_kit.explanation.open import network_of
 from braintumor_kit.explanation.targets import Targets, parse_target
 from braintumor_kit.registry import PluginInfo
+from braintumor_kit.testing.models import noise, random_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -190,10 +191,12 @@ def test_a_layer_before_its_relu_is_flagged_where_it_was_looked_at() -> None:
 
 
 def test_every_flag_can_be_set_and_flags_keep_their_order() -> None:
+    constant = classifier(first="linear")
+    constant.layers[-1].set_weights([0 * weight for weight in constant.layers[-1].get_weights()])
     everything = explained(
         Maps(torch.full((2, SIDE, SIDE), float("nan")), torch.ones(2)),
         looks=True,
-        model=classifier(first="linear"),
+        model=constant,
         probabilities=[[0.99995, 1.0, 0.0]] * 2,
     )
     assert everything.flags == (tuple(FLAGS),) * 2
@@ -400,3 +403,12 @@ def grid_cells(ours: Explanation) -> NDArray[np.float32]:
     numbers = [CLASSES.index(name) for name in ours.targets]
     maps = np.stack([cells @ kernel[:, number] / 64 for cells, number in zip(a, numbers, strict=True)])
     return np.clip(maps, 0, None)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "eigencam", "scorecam"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_model_that_says_the_same_of_every_picture_is_flagged(method: str, precision: str) -> None:
+    for constant in (True, False):
+        model = random_model(constant=constant)
+        flags = explain(model, noise(2), method, precision=precision).flags
+        assert [("constant" in of_map) for of_map in flags] == [constant] * 2

@@ -39,7 +39,7 @@ COMMANDS = {
     "data": ("braintumor_kit.commands.data:data", "Obtain a public data set; describe one; index its patients."),
     "plugins": (
         "braintumor_kit.commands.plugins:plugins",
-        "See the sources, backbones and explainers at hand.",
+        "See, begin and check sources, backbones and explainers.",
     ),
     "bench": ("braintumor_kit.commands.bench:bench", "Speed beside peers on this machine, as ratios."),
     "doctor": (

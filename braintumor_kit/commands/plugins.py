@@ -1,16 +1,24 @@
-"""`btkit plugins list | show`."""
+"""`btkit plugins list | show | check | new`."""
 
+import shlex
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from braintumor_kit.commands.common import json_option, print_json, print_table, registry
+from braintumor_kit.commands.common import json_option, large_imports, print_json, print_table, registry
+
+if TYPE_CHECKING:
+    from braintumor_kit.testing import Result
+
+kind_argument: Callable[..., Any] = click.argument("kind", type=click.Choice(["source", "backbone", "explainer"]))
 
 
 @click.group()
 def plugins() -> None:
-    """See the sources, backbones and explainers at hand."""
+    """See, begin and check sources, backbones and explainers."""
 
 
 @plugins.command("list")
@@ -45,7 +53,7 @@ def _print_list(rows: list[dict[str, Any]], verify: bool) -> None:
 
 
 @plugins.command()
-@click.argument("kind", type=click.Choice(["source", "backbone", "explainer"]))
+@kind_argument
 @click.argument("name")
 @json_option
 @click.pass_context
@@ -88,3 +96,83 @@ def _type_of(field: dict[str, object]) -> str:
     if "anyOf" in field:
         return " | ".join(_type_of(part) for part in field["anyOf"])  # type: ignore[attr-defined]
     return str(field.get("format") or field.get("type") or field.get("const") or "")
+
+
+@plugins.command()
+@kind_argument
+@click.argument("name")
+@json_option
+@click.pass_context
+def check(ctx: click.Context, kind: str, name: str, as_json: bool) -> int:
+    """Hold plugin NAME to every promise of its contract; status 1 where it breaks one."""
+    with large_imports():
+        from braintumor_kit.testing.run import Examination, Result
+    examination = Examination(registry(ctx), kind, name)
+    outcomes = []
+    for outcome in examination.outcomes():
+        outcomes.append(outcome)
+        if not as_json:
+            click.echo(outcome.told)
+    result = Result(tuple(outcomes))
+    if as_json:
+        print_json(_as_json(kind, name, result))
+    else:
+        click.echo(f"{examination.subject.info}: {result.told}")
+    return int(not result.passed)
+
+
+def _as_json(kind: str, name: str, result: "Result") -> dict[str, Any]:
+    checks = [
+        {
+            "name": outcome.check.name,
+            "ending": outcome.ending,
+            "wants": outcome.check.wants,
+            "saw": outcome.saw,
+            "contract": outcome.check.line,
+        }
+        for outcome in result.outcomes
+    ]
+    return {"kind": kind, "name": name, "passed": result.passed, "ran": result.ran, "of": len(checks), "checks": checks}
+
+
+@plugins.command()
+@kind_argument
+@click.argument("name")
+@click.option(
+    "--package", is_flag=True, help="Write an installable package btkit-NAME into the working directory instead."
+)
+@click.pass_context
+def new(ctx: click.Context, kind: str, name: str, package: bool) -> None:
+    """Begin a plugin: a working file NAME and its test, in --plugins DIR, else BTKIT_PLUGINS, else ./plugins."""
+    from braintumor_kit.registry import Registry, folders_of_environment
+    from braintumor_kit.scaffold import write_package, write_plugin
+
+    named = [*ctx.find_root().obj["plugins"], *folders_of_environment()]
+    known = Registry(tuple(folder.resolve() for folder in named if folder.is_dir()))
+    if package:
+        written = write_package(known, kind, name, Path())
+        install = ["pip", "install", "-e", str(written[0].parents[1])]
+        folder, tests, first = [], written[2], [install]
+    else:
+        place = named[0] if named else Path("plugins")
+        written = write_plugin(known, kind, name, place)
+        folder, tests, first = ["--plugins", str(place)], written[1], []
+    for path in written:
+        click.echo(f"wrote {path}")
+    click.echo("Change it to your needs, then:")
+    for words in (
+        *first,
+        ["btkit", *folder, "plugins", "check", kind, name],
+        ["pytest", str(tests)],
+        ["btkit", *folder, *_use(kind, name)],
+    ):
+        click.echo(f"  {shlex.join(words)}")
+
+
+def _use(kind: str, name: str) -> list[str]:
+    """A command that uses the plugin."""
+    if kind == "explainer":
+        return ["explain", "--method", name]
+    if kind == "backbone":
+        return ["run", "recipes/resnet_adam.toml", "--set", f'backbone={{name = "{name}"}}']
+    return ["data", "info", "--source", name, "--set", "source.root=DIR"]

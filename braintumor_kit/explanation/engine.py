@@ -16,7 +16,7 @@ from braintumor_kit.registry import PluginInfo
 
 FLAGS: Mapping[str, str] = {
     "empty": "no pixel has any relevance",
-    "constant": "the model's score for the target is the same whatever the picture: the map says nothing",
+    "constant": "the model says the same of every picture: no map of it means anything",
     "not_finite": "the method gave values that are no numbers; they count as zero",
     "saturated": "the target's probability is above 0.9999: it says nothing any more, the map explains the score",
     "target_differs": "the model predicts another class than the one that is explained",
@@ -97,7 +97,7 @@ def explain_batch(
     maps = zeroed if zeroed.shape[1:] == size else network.enlarge(zeroed, size)
     marks = {
         "empty": ~maps.flatten(1).any(dim=1),
-        "constant": ~network.answers(images, weights),
+        "constant": torch.tensor([not network.answers(images)] * len(images)),
         "not_finite": ~finite.flatten(1).all(dim=1),
         "saturated": torch.from_numpy(_saturated(targets, probabilities)),
         "target_differs": torch.from_numpy(targets.classes != probabilities.argmax(axis=1)),

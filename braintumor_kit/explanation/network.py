@@ -76,7 +76,7 @@ class Network(ABC):
         self.looked_at_layer = False
         self.align = "receptive_field"
         self._latest: Captured | None = None
-        self._probed: Tensor | None = None
+        self._answers: bool | None = None
 
     # What a kind of network has to know
 
@@ -171,14 +171,15 @@ class Network(ABC):
         assert self._latest is not None
         return (self._latest.activations.detach() < 0).flatten(1).any(dim=1)
 
-    def answers(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Of each target, bool (N,): whether its score differs between the first image ever asked about, its negative
-        and a black one. Where it does not, nothing in a picture matters to it."""
-        if self._probed is None:
+    def answers(self, images: Tensor) -> bool:
+        """Whether any score differs between the first image ever asked about, its negative and a black one. Where none
+        does, nothing in a picture matters to the model."""
+        if self._answers is None:
             first = images[:1].detach()
-            self._probed = self.logits(torch.cat([first, 255 - first, torch.zeros_like(first)]))
-        scores = self._probed @ targets.T
-        return scores.amax(dim=0) - scores.amin(dim=0) > ROUNDING * scores.abs().amax(dim=0)
+            scores = self.logits(torch.cat([first, 255 - first, torch.zeros_like(first)]))
+            spread = scores.amax(dim=0) - scores.amin(dim=0)
+            self._answers = bool((spread > ROUNDING * scores.abs().amax(dim=0)).any())
+        return self._answers
 
     def forget(self) -> None:
         """Lets go of the pass that is kept."""

@@ -1,6 +1,5 @@
 """Checks of what plugins of all kinds promise."""
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 
 from braintumor_kit.contracts import plugin as contract
 from braintumor_kit.recipe.load import without_none
+from braintumor_kit.registry import NAME
 from braintumor_kit.testing.check import BrokenPromiseError, expect, holds_to, in_order
 from braintumor_kit.testing.state import RANDOM, changes, process_state, random_state
 from braintumor_kit.testing.subject import SEED, Subject, seeded
@@ -20,7 +20,7 @@ _UNKNOWN = "no_such_option"
 @holds_to(contract)
 def listed_unimported(subject: Subject) -> None:
     name = subject.info.name
-    expect(re.fullmatch(r"[a-z][a-z0-9_]*", name), f"the name is '{name}'")
+    expect(NAME.fullmatch(name), f"the name is '{name}'")
     expect(not subject.fresh.imported_by_listing, f"listing plugins imported {subject.info.module}")
     expect(subject.fresh.listed, "a fresh process does not list it")
 

@@ -16,6 +16,9 @@ import pytest
 from braintumor_kit.registry import CONTRACTS, Registry
 from braintumor_kit.testing.run import CHECKS, Examination
 
+_QUIET = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+"""Keras' own conversions from torch to NumPy, which no author of a plugin can mend."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -70,7 +73,10 @@ def cases(
         raise ValueError(f"the contract of {kind}s makes no promise {', '.join(sorted(strangers))}")
     folders = tuple(Path(folder).resolve() for folder in plugins)
     known = tuple(sorted((known_failures or {}).items()))
-    return [pytest.param(Case(kind, name, check, folders, known), id=f"{kind}:{name}:{check}") for check in names]
+    return [
+        pytest.param(Case(kind, name, check, folders, known), id=f"{kind}:{name}:{check}", marks=_QUIET)
+        for check in names
+    ]
 
 
 def parametrize_contract(

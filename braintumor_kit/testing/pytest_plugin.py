@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 _Key = tuple[str, str]
+_DESELECTED = "deselected"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,7 +55,7 @@ class _Count:
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         for item in items:
-            self._note(item.nodeid, "deselected")
+            self._note(item.nodeid, _DESELECTED)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.nodeid not in self.checks:
@@ -102,7 +103,9 @@ def _parameters(item: pytest.Item) -> Iterable[object]:
 
 def _told(reasons: dict[str, str], missing: int) -> str:
     """Why checks did not run, a line each."""
-    lines = [f"  {check}: {reason}" for check, reason in reasons.items()]
+    lines = [f"  {check}: {reason}" for check, reason in reasons.items() if reason != _DESELECTED]
+    if deselected := sum(reason == _DESELECTED for reason in reasons.values()):
+        lines.append(f"  {deselected} {_DESELECTED}")
     if missing:
         lines.append(f"  {missing} did not run, and nothing says why: this fails")
     return "".join(f"\n{line}" for line in lines)

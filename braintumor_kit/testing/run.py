@@ -71,11 +71,15 @@ class Result:
         return all(outcome.good for outcome in self.outcomes)
 
     @property
+    def ran(self) -> int:
+        """How many checks ran."""
+        return sum(outcome.ran for outcome in self.outcomes)
+
+    @property
     def told(self) -> str:
-        """How many checks ran, and why the others did not."""
-        ran = sum(outcome.ran for outcome in self.outcomes)
+        """How many checks ran, and what became of the others."""
         others = [f"{outcome.check.name} {outcome.ending}" for outcome in self.outcomes if not outcome.ran]
-        return f"ran {ran} of {len(self.outcomes)} checks" + (f" ({', '.join(others)})" if others else "")
+        return f"ran {self.ran} of {len(self.outcomes)} checks" + (f" ({', '.join(others)})" if others else "")
 
 
 class Examination:
