@@ -39,7 +39,8 @@ PROMISES: Mapping[str, str] = {
     "stages_in_order": "`stages` names layers of the trunk, those nearer the input first",
     "pixels_scaled": "`scale` and `offset`, or the trunk's own first layers, bring pixels 0..255 to within -16..16 "
     "before the first layer that has weights",
-    "survives_saving": "the classifier around it, saved and loaded in safe mode, gives the same probabilities",
+    "survives_saving": "the classifier around it, saved and loaded in safe mode by Keras alone, gives the same "
+    "probabilities",
     "learns": "one small step along the gradient of its weights lowers the loss on the batch that it was taken on",
     "stays_frozen": "with its layers frozen, a step of training leaves every weight as it was, bit by bit",
     "ignores_data_format": "it is the same channels_last, float32 network when Keras' global data format is "

@@ -106,6 +106,9 @@ def layer_faults(trunk: keras.Model) -> Iterator[str]:
     """What keeps a trunk's layers from being ordinary ones, a sentence each."""
     for layer in _layers(trunk):
         yield from _layer_faults(layer)
+        if not isinstance(layer, keras.Model):
+            for inner in layer._flatten_layers(include_self=False):  # Keras' own wrappers may hold any layer
+                yield from _kind_faults(inner)
 
 
 def _layers(model: keras.Model) -> Iterator[keras.Layer]:
@@ -117,12 +120,7 @@ def _layers(model: keras.Model) -> Iterator[keras.Layer]:
 
 
 def _layer_faults(layer: keras.Layer) -> Iterator[str]:
-    kind = type(layer).__name__
-    if kind in UNSAFE or not (isinstance(layer, keras.Model) or getattr(layers, kind, None) is type(layer)):
-        yield (
-            f"layer '{layer.name}' ({kind}) is no ordinary Keras layer, so the saved model would not open where "
-            "btkit is not installed."
-        )
+    yield from _kind_faults(layer)
     if layer.name in OWN_NAMES and not isinstance(layer, layers.InputLayer):
         yield f"layer '{layer.name}' needs another name: btkit has a layer of that name."
     if getattr(layer, "data_format", None) == "channels_first":
@@ -132,3 +130,12 @@ def _layer_faults(layer: keras.Layer) -> Iterator[str]:
     activation = getattr(layer, "activation", None)
     if activation is not None and not str(getattr(activation, "__module__", "")).startswith("keras."):
         yield f"layer '{layer.name}' has an activation that is not one of Keras' own."
+
+
+def _kind_faults(layer: keras.Layer) -> Iterator[str]:
+    kind = type(layer).__name__
+    if kind in UNSAFE or not (isinstance(layer, keras.Model) or getattr(layers, kind, None) is type(layer)):
+        yield (
+            f"layer '{layer.name}' ({kind}) is no ordinary Keras layer, so the saved model would not open where "
+            "btkit is not installed."
+        )

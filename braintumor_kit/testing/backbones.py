@@ -1,5 +1,7 @@
 """Checks of what a backbone promises."""
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +27,16 @@ WITHIN = 16.0
 """What pixels come to before the first weights: caffe's scaling, 0..255 less a mean, is far outside."""
 
 _CLASSES = 3
+_SECONDS = 120.0
+_OPENS = """
+import os, sys
+os.environ["KERAS_BACKEND"] = "torch"
+import keras, numpy
+model = keras.saving.load_model(sys.argv[1], safe_mode=True)
+numpy.save(sys.argv[3], model.predict(numpy.load(sys.argv[2]), verbose=0))
+"""
+"""Opens a model in a process where neither btkit nor the plugin has registered anything."""
+
 _TOLERANCE = 1e-5
 _FALLS = (1e-2, 1e-3, 1e-4)
 """By how much of itself the loss should fall with a step, to first order; the curvature may ask for a smaller one."""
@@ -88,10 +100,15 @@ def pixels_scaled(subject: BackboneSubject) -> None:
 def survives_saving(subject: BackboneSubject) -> None:
     model, pictures = _classifier(subject).model, _pictures()
     with tempfile.TemporaryDirectory(prefix="btkit-example-") as folder:
-        path = Path(folder) / "model.keras"
+        path, taken, given = (Path(folder) / name for name in ("model.keras", "pictures.npy", "probabilities.npy"))
         model.save(path)
-        again = keras.saving.load_model(path, safe_mode=True)
-    difference = float(np.abs(_computed(model, pictures) - _computed(again, pictures)).max())
+        np.save(taken, pictures)
+        command = [sys.executable, "-c", _OPENS, str(path), str(taken), str(given)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        expect(given.exists(), f"the file does not open where Keras alone is: {last}")
+        again = np.load(given)
+    difference = float(np.abs(_computed(model, pictures) - again).max())
     expect(difference <= _TOLERANCE, f"probabilities differ by {difference:.2g}")
 
 

@@ -2,11 +2,14 @@
 
     python -m braintumor_kit.testing.elsewhere < {"info": {...}, "options": {...}}
 
-prints its samples, and the form of its first pictures, as one JSON value behind a mark.
+prints how the source lists its samples there, as one JSON value behind a mark.
 """
 
 import json
+import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from braintumor_kit.contracts import Source
@@ -15,17 +18,46 @@ from braintumor_kit.registry import PluginInfo
 
 MARK = "btkit-source-elsewhere:"
 SOME = 8
+_SECONDS = 120.0
 
 
-def described(source: Source[Any]) -> list[Any]:
-    """What two processes have to agree on: what is known of each sample, and the form of the first pictures."""
+@dataclass(frozen=True)
+class Listing:
+    """What two processes have to agree on.
+
+    Attributes:
+        samples: what is known of each but its group, and of the first ones the form of their pictures, in words.
+        groups: of each id.
+        error: why there is no listing, None where there is one.
+    """
+
+    samples: tuple[str, ...] = ()
+    groups: Mapping[str, str | None] | None = None
+    error: str | None = None
+
+
+def listed(source: Source[Any]) -> Listing:
+    """A source's listing, in this process."""
     samples = list(source.samples())
-    listed: list[Any] = [[sample.id, sample.label, sample.split, sample.has_mask] for sample in samples]
+    words = [f"{s.id}: label {s.label!r}, split {s.split}, has_mask {s.has_mask}" for s in samples]
     pictures = [source.image(sample) for sample in samples[:SOME]]
-    return listed + [[str(picture.dtype), list(picture.shape)] for picture in pictures]
+    words += [f"{s.id}: {p.dtype} {p.shape}" for s, p in zip(samples, pictures, strict=False)]
+    return Listing(tuple(words), {sample.id: sample.group for sample in samples})
+
+
+def listed_elsewhere(info: PluginInfo, options: Mapping[str, Any]) -> Listing:
+    """The listing of a source with these options, as plain JSON values, in a process of its own."""
+    asked = json.dumps({"info": asdict(info), "options": options})
+    command = [sys.executable, "-m", __name__]
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    _, marked, told = done.stdout.rpartition(MARK)
+    if not marked:
+        return Listing(error=(done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
+    values = json.loads(told)
+    return Listing(tuple(values["samples"]), values["groups"])
 
 
 if __name__ == "__main__":
-    asked = json.load(sys.stdin)
-    chosen = choose(PluginInfo(**asked["info"]), asked["options"])
-    print(MARK + json.dumps(described(chosen.make())))
+    given = json.load(sys.stdin)
+    chosen = choose(PluginInfo(**given["info"]), given["options"])
+    print(MARK + json.dumps(asdict(listed(chosen.make()))))

@@ -73,7 +73,7 @@ def _note(event: str, arguments: tuple[Any, ...], package: str, asked: list[str]
     """Notes that the plugin's own package, and not a library that it imports, asks for tensorflow."""
     if event != "import" or str(arguments[0]).partition(".")[0] != "tensorflow":
         return
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(2)  # past this function and the hook that called it
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("importlib"):
         frame = frame.f_back
     importer = "" if frame is None else str(frame.f_globals.get("__name__", ""))

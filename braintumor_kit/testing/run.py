@@ -9,6 +9,7 @@ from typing import Literal
 from braintumor_kit.registry import Registry
 from braintumor_kit.testing import backbones, every_plugin, explainers, sources
 from braintumor_kit.testing.check import BrokenPromiseError, Check
+from braintumor_kit.testing.state import kept_settings
 from braintumor_kit.testing.subject import SUBJECTS, Subject
 
 CHECKS: dict[str, tuple[Check, ...]] = {
@@ -136,7 +137,8 @@ def _needless(check: Check, said: str) -> str:
 def _broken_by(check: Check, subject: Subject) -> str | None:
     """What the check saw where the promise is broken, else None."""
     try:
-        check.hold(subject)
+        with kept_settings():
+            check.hold(subject)
     except BrokenPromiseError as error:
         return str(error)
     # The plugin is someone else's code: whatever it raises is what the check saw.

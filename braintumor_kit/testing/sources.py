@@ -1,11 +1,7 @@
 """Checks of what a source promises, on the example that it makes of itself."""
 
-import json
 import os
-import subprocess
-import sys
 from collections import Counter
-from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -15,12 +11,10 @@ import numpy as np
 from braintumor_kit.contracts import SPLITS, ImageError, InputError, Sample, Source
 from braintumor_kit.contracts import sources as contract
 from braintumor_kit.testing.check import BrokenPromiseError, expect, holds_to, in_order
-from braintumor_kit.testing.elsewhere import MARK, described
-from braintumor_kit.testing.subject import SOME, SourceSubject, pixels_of
+from braintumor_kit.testing.subject import SOME, SourceSubject, pixels_of, without_group
 
 _DAMAGE = bytes(64)
 _DAY = 86_400
-_SECONDS = 120.0
 
 
 @holds_to(contract, "has_example")
@@ -75,16 +69,16 @@ def masks_aligned(subject: SourceSubject) -> None:
                 expect(aligned, f"the mask of {sample.id} is {form}, its picture {shape}")
 
 
-@holds_to(contract, "has_samples")
+@holds_to(contract, "has_samples", "pixels_in_form")
 def groups_stable(subject: SourceSubject) -> None:
-    found = []
-    for _ in range(2):
-        with subject.made() as source:
-            found.append({sample.id: sample.group for sample in source.samples()})
-    for id in found[0].keys() & found[1].keys():
-        first, second = found[0][id], found[1][id]
-        expect(first is None or (isinstance(first, str) and first), f"the group of {id} is {first!r}")
-        expect(first == second, f"the group of {id} was {first!r}, and {second!r} when the source was made anew")
+    here, there = subject.listings
+    with subject.made() as source:
+        anew = {sample.id: sample.group for sample in source.samples()}
+    for id, group in (here.groups or {}).items():
+        expect(group is None or (isinstance(group, str) and group), f"the group of {id} is {group!r}")
+        expect(anew.get(id, group) == group, f"the group of {id} was {group!r}, and then {anew.get(id)!r}")
+        elsewhere = (there.groups or {}).get(id, group)
+        expect(elsewhere == group, f"the group of {id} is {group!r} here, and {elsewhere!r} in another process")
 
 
 @holds_to(contract, "has_samples")
@@ -116,15 +110,10 @@ def _files(folder: Path) -> list[Path]:
 @holds_to(contract, "has_samples")
 def iterates_alike(subject: SourceSubject) -> None:
     with subject.made() as source:
-        first, second = ([_without_group(sample) for sample in source.samples()] for _ in range(2))
+        first, second = ([without_group(sample) for sample in source.samples()] for _ in range(2))
     expect(len(first) == len(second), f"{len(first)} samples at first, {len(second)} when asked again")
     for one, other in zip(first, second, strict=True):
         expect(one == other, f"{one} at first, {other} in its place when asked again")
-
-
-def _without_group(sample: Sample) -> tuple[Any, ...]:
-    """A group that changes is another promise's affair."""
-    return sample.id, sample.label, sample.split, sample.has_mask
 
 
 @holds_to(contract, "has_samples", "pixels_in_form")
@@ -177,18 +166,10 @@ def _is_read(source: Source[Any], sample: Sample, name: Path) -> bool:
 
 @holds_to(contract, "has_samples", "pixels_in_form")
 def works_elsewhere(subject: SourceSubject) -> None:
-    with subject.example() as (options, _):
-        here = described(_made(subject, options))
-        asked = {"info": asdict(subject.info), "options": options.model_dump(mode="json")}
-        command = [sys.executable, "-m", "braintumor_kit.testing.elsewhere"]
-        done = subprocess.run(
-            command, input=json.dumps(asked), capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
-    _, marked, told = done.stdout.rpartition(MARK)
-    last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-    expect(marked, f"another process could not use it: {last}")
-    for one, other in zip_longest(here, json.loads(told), fillvalue="nothing more"):
-        expect(one == other, f"here {one}, there {other}")
+    here, there = subject.listings
+    expect(there.error is None, f"another process could not use it: {there.error}")
+    for one, other in zip_longest(here.samples, there.samples, fillvalue="nothing more"):
+        expect(one == other, f"here {one}; there {other}")
 
 
 CHECKS = in_order(contract, globals())

@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,49 @@ def random_state() -> dict[str, object]:
 
 def _digest(value: bytes) -> str:
     return hashlib.sha256(value).hexdigest()
+
+
+@contextmanager
+def kept_settings() -> Iterator[None]:
+    """Inside, a plugin may change what it likes: settings of the process are as before when the block ends."""
+    policy, epsilon = keras.config.dtype_policy(), keras.config.epsilon()
+    layout, float_type = keras.config.image_data_format(), keras.config.floatx()
+    dtype, threads, precision = torch.get_default_dtype(), torch.get_num_threads(), torch.get_float32_matmul_precision()
+    convolutions, deterministic = torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
+    numbers, folder, variables = np.geterr(), os.getcwd(), dict(os.environ)
+    hooks = {name: getattr(torch_module, name).copy() for name in _HOOKS if _is_full(name)}
+    draws = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gradients = torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        keras.config.set_image_data_format(layout)
+        keras.config.set_floatx(float_type)
+        keras.config.set_epsilon(epsilon)
+        keras.config.set_dtype_policy(policy)
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_grad_enabled(gradients)
+        torch.backends.cudnn.allow_tf32 = convolutions
+        np.seterr(**numbers)
+        os.chdir(folder)
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
+        os.environ.update(variables)
+        for name in _HOOKS:
+            _set_hooks(name, hooks.get(name, {}))
+        random.setstate(draws[0])
+        np.random.set_state(draws[1])
+        torch.set_rng_state(draws[2])
+
+
+def _set_hooks(name: str, hooks: Mapping[int, Any]) -> None:
+    held = getattr(torch_module, name)
+    if isinstance(held, dict):
+        held.clear()
+        held.update(hooks)
 
 
 def model_state(model: keras.Model) -> dict[str, object]:
