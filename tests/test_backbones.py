@@ -483,19 +483,25 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_porting_turns_axes_by_hand() -> None:
     inputs = keras.Input((4, 4, 3))
     x = keras.layers.Conv2D(2, (1, 2), use_bias=False, data_format="channels_last", name="conv")(inputs)
-    x = keras.layers.DepthwiseConv2D(1, use_bias=False, data_format="channels_last", name="each")(x)
+    x = keras.layers.DepthwiseConv2D(1, data_format="channels_last", name="each")(x)
     model = keras.Model(inputs, x, name="toy")
     dense = torch.arange(12.0).reshape(2, 3, 1, 2)
     state = {
         "a.weight": dense,
         "b.weight": torch.tensor([5.0, 7.0]).reshape(2, 1, 1, 1),
+        "b.bias": torch.tensor([3.0, 4.0]),
         "fc.bias": torch.ones(1),
     }
     porting.port_state_dict(state, model, {"conv": "a", "each": "b"}, ignored=("fc",), origin="a test")
     kernel = model.get_layer("conv").get_weights()[0]
     assert kernel.shape == (1, 2, 3, 2)
     assert kernel[0, 1, 2, 0] == dense[0, 2, 0, 1] == 5
-    assert model.get_layer("each").get_weights()[0][0, 0].tolist() == [[5.0], [7.0]]
+    each, bias = model.get_layer("each").get_weights()
+    assert each[0, 0].tolist() == [[5.0], [7.0]]
+    assert bias.tolist() == [3.0, 4.0]
+    del state["b.bias"]
+    with pytest.raises(InputError, match=r"a test does not fit toy: 1 missing \(b.bias\)"):
+        porting.port_state_dict(state, model, {"conv": "a", "each": "b"}, ignored=("fc",), origin="a test")
 
 
 # The process

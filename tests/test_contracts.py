@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import random
 import subprocess
 import sys
 import textwrap
@@ -9,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 
 from braintumor_kit.contracts import backbones, explainers, plugin, sources
+from braintumor_kit.contracts.randomness import seeded
 from braintumor_kit.registry import KINDS, Registry
 from braintumor_kit.testing.parametrize import cases
 from braintumor_kit.testing.run import CHECKS, Examination
@@ -232,3 +236,21 @@ def test_the_explainer_in_the_readme_keeps_its_contract(tmp_path: Path) -> None:
     (text,) = [part.partition("```")[0] for part in readme.split("```python\n") if part.startswith('"""XGrad-CAM."""')]
     examination = examined(tmp_path, "explainer", "xgradcam", text)
     assert [outcome.told for outcome in examination.outcomes() if outcome.ending != "kept"] == []
+
+
+def test_numbers_drawn_under_a_seed_are_drawn_from_nobody() -> None:
+    def draw() -> list[float]:
+        return [random.random(), float(np.random.random()), float(torch.rand(1))]
+
+    with seeded(5):
+        first = draw()
+        rest = draw()
+    with pytest.raises(KeyError), seeded(3):
+        draw()
+        raise KeyError
+    with seeded(5):
+        assert draw() == first
+        with pytest.raises(KeyError), seeded(3):
+            draw()
+            raise KeyError
+        assert draw() == rest

@@ -13,6 +13,7 @@ tools, which a plugin takes or leaves:
     classes.py, folders.py, pictures.py, matlab.py   for sources: spellings of classes, what a folder holds, decoding
     porting.py, pretrained.py, presets.py            for backbones: weights from torch, downloads, presets
     baselines.py                                     for explainers: images without what matters
+    randomness.py                                    for all: libraries that draw from global random numbers
 
 The built-in plugins use nothing of btkit but what is here.
 """

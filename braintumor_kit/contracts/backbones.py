@@ -60,8 +60,9 @@ class Trunk:
     Attributes:
         model: a functional Keras model of ordinary Keras layers (no custom class: the saved model must open where
             btkit is not installed), channels_last, float32: (N, H, W, C) scaled pixels to (N, h, w, features).
-        scale, offset: the trunk wants `pixel * scale + offset` for pixels in 0..255; one value for all channels
-            or one a channel.
+        scale: the trunk wants `pixel * scale + offset` for pixels in 0..255; one value for all channels or one a
+            channel.
+        offset: as `scale`.
         explain_layer: name of the layer of `model` whose output explainers look at, normally the last one that is
             spatial and follows its ReLU.
         stages: from input to output, each stage's name and the name of the layer that ends it. `trainable = "stage4"`

@@ -1,6 +1,8 @@
 """Helper for authors of explainers: images from which what matters is taken away.
 
-fill = baseline_of(images, self.options.baseline)
+    fill = baseline_of(images, self.options.baseline)
+
+An explainer that covers or fades parts of an image takes it from here.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Baseline = Literal["black", "mean", "blurred"]
+"""What is put in the place of what matters."""
 
 BLUR = 0.1
 """Deviation of the blur, as a share of the image's longer side: lesions are gone, the head is left."""

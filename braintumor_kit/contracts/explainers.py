@@ -80,8 +80,10 @@ class ModelView(Protocol):
         """The weighted sum over k of dy/dx at x = starts + nodes[k] (ends - starts), in batches of bounded memory.
 
         Args:
-            starts, ends: images (N, H, W, C).
-            nodes, weights: (K,), in 0..1.
+            starts: images (N, H, W, C).
+            ends: images of the same shape.
+            nodes: (K,), in 0..1.
+            weights: (K,).
 
         Returns:
             The sum (N, H, W, C), y at `starts` and y at `ends`, (N,) each.

@@ -10,7 +10,8 @@ resolved, so that no plugin asks where the recipe stands:
 
 * `Path`: made absolute, against the recipe's own folder (against the working directory for `--set`);
 * `NameOrPath`: a name such as `"imagenet"`, or a path; what looks like a path (it holds a `/`, or starts with `.`
-  or `~`) is made absolute like a `Path`. Addresses (`hf://...`) are left alone.
+  or `~`) is made absolute like a `Path`. Addresses (`hf://...`) are left alone, and so is a bare `weights.pth`, which
+  could be a name: users write `./weights.pth`.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class NameOrPathMark:
 
 
 NameOrPath = Annotated[str, NameOrPathMark()]
+"""A text option that may be a path."""
 
 
 class PluginOptions(BaseModel):

@@ -53,7 +53,7 @@ class Plugin(ABC, Generic[OptionsT]):
     """The plugin's options, a frozen pydantic model."""
 
     reasons: ClassVar[Mapping[str, str]] = {}
-    """Why a property of the kind, such as `Explainer.class_specific`, is declared untrue: {"class_specific": "..."}.
+    """Why a property of the kind, such as `Explainer.class_specific`, is declared untrue: `{"class_specific": "..."}`.
     With a reason, the checks that the property stands for are waived."""
 
     known_failures: ClassVar[Mapping[str, str]] = {}

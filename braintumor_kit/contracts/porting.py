@@ -18,6 +18,7 @@ use_torch_backend()
 import keras  # noqa: E402  (after what puts it on torch)
 
 StateDict = Mapping[str, torch.Tensor]
+"""torch's tensors by name."""
 
 _NORM_PARTS = ("weight", "bias", "running_mean", "running_var")  # Keras: gamma, beta, mean, variance
 _KERNEL_AXES = 4
@@ -62,7 +63,8 @@ def port_state_dict(
 
     Args:
         state: torch's tensors by name.
-        model: a functional model of Conv2D and DepthwiseConv2D without bias, and BatchNormalization.
+        model: a functional model of Conv2D and DepthwiseConv2D, with bias or without, and BatchNormalization with
+            scale and centre.
         modules: for each layer that has weights, the torch module that it stands for ("layer1.0.conv1").
         ignored: torch modules that have no counterpart, such as the classifier.
         origin: where the weights come from, for the message.
@@ -94,17 +96,21 @@ def torch_shapes(layer: keras.Layer, module: str) -> list[tuple[str, tuple[int, 
         return [(f"{module}.{part}", tuple(layer.gamma.shape)) for part in _NORM_PARTS]
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         height, width, channels, multiplier = layer.kernel.shape
-        return [(f"{module}.weight", (channels, multiplier, height, width))]
+        return [(f"{module}.weight", (channels, multiplier, height, width)), *_bias(layer, module)]
     if isinstance(layer, keras.layers.Conv2D):
         height, width, channels, filters = layer.kernel.shape
-        return [(f"{module}.weight", (filters, channels, height, width))]
+        return [(f"{module}.weight", (filters, channels, height, width)), *_bias(layer, module)]
     raise TypeError(f"{layer.name}: no torch counterpart of a {type(layer).__name__}")
+
+
+def _bias(layer: keras.Layer, module: str) -> list[tuple[str, tuple[int, ...]]]:
+    return [(f"{module}.bias", tuple(layer.bias.shape))] if layer.use_bias else []
 
 
 def from_torch(layer: keras.Layer, tensor: torch.Tensor) -> np.ndarray:
     """One torch weight in the axis order of `layer`, float32."""
     array = tensor.detach().to("cpu", torch.float32).numpy()
-    if isinstance(layer, keras.layers.BatchNormalization):
+    if array.ndim == 1:  # of a normalisation, or a bias
         return array
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return array.transpose(2, 3, 0, 1)

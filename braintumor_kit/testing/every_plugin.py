@@ -8,11 +8,12 @@ import tomli_w
 from pydantic import ValidationError
 
 from braintumor_kit.contracts import plugin as contract
+from braintumor_kit.contracts.randomness import seeded
 from braintumor_kit.recipe.load import without_none
 from braintumor_kit.registry import NAME
 from braintumor_kit.testing.check import BrokenPromiseError, expect, holds_to, in_order
 from braintumor_kit.testing.state import RANDOM, changes, process_state, random_state
-from braintumor_kit.testing.subject import SEED, Subject, seeded
+from braintumor_kit.testing.subject import SEED, Subject
 
 _UNKNOWN = "no_such_option"
 

@@ -39,10 +39,12 @@ class Outcome:
 
     @property
     def ran(self) -> bool:
+        """Whether the check was carried out."""
         return self.ending not in ("waived", "not run")
 
     @property
     def good(self) -> bool:
+        """Whether it ended as it should: kept, waived, or broken as the plugin said."""
         return self.ending in ("kept", "broken as said", "waived")
 
     @property

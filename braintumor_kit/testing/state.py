@@ -51,7 +51,9 @@ def _is_full(name: str) -> bool:
 
 def random_state() -> dict[str, object]:
     """Digests of the global random states."""
-    states = (repr(random.getstate()), repr(np.random.get_state()), repr(torch.get_rng_state().tolist()))
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    of_torch = repr([state.tolist() for state in (torch.get_rng_state(), *devices)])
+    states = (repr(random.getstate()), repr(np.random.get_state()), of_torch)
     return {name: _digest(state.encode()) for name, state in zip(RANDOM, states, strict=True)}
 
 

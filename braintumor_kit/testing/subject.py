@@ -1,7 +1,6 @@
 """The plugin that is checked, and what checks ask of it; one subject a kind."""
 
 import hashlib
-import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from braintumor_kit.contracts import Backbone, Explainer, Maps, Plugin, PluginOptions, Sample, Source, Trunk
+from braintumor_kit.contracts.randomness import seeded
 from braintumor_kit.explanation.network import Network
 from braintumor_kit.explanation.open import network_of
 from braintumor_kit.registry import PluginInfo, Registry
@@ -156,21 +155,6 @@ def maps_of(explainer: Explainer[Any], network: Network, images: Tensor, wanted:
     wanted = targets(*(number % 3 for number in range(len(images)))) if wanted is None else wanted
     given = explainer.maps(network, images, wanted)
     return (given.values if isinstance(given, Maps) else given).detach()
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Inside, the random numbers of Python, NumPy and torch begin at a seed; after, they are as before."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
 
 
 SUBJECTS: dict[str, type[Subject]] = {

@@ -1,0 +1,1 @@
+"""captum's methods as explainers of btkit."""

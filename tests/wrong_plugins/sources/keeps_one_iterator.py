@@ -1,0 +1,45 @@
+"""The list of files is kept as an iterator, which is used up when it is asked again."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from braintumor_kit.contracts import PluginOptions, Sample, Source
+from braintumor_kit.contracts.pictures import read_picture
+
+BREAKS = "iterates_alike"
+
+
+class FolderOptions(PluginOptions):
+    root: Path = Field(description="Folder that holds healthy/ and tumour/.")
+
+
+class Folders(Source[FolderOptions]):
+    """Two folders of pictures, healthy and tumour."""
+
+    api_version = 1
+    Options = FolderOptions
+    classes = ("healthy", "tumour")
+
+    @cached_property
+    def files(self) -> Iterator[Path]:
+        return iter(sorted(self.options.root.glob("*/*.png")))
+
+    def samples(self) -> Iterator[Sample]:
+        for path in self.files:
+            yield Sample(id=f"{path.parent.name}/{path.name}", label=path.parent.name)
+
+    def image(self, sample: Sample) -> NDArray[Any]:
+        return read_picture(self.options.root / sample.id)
+
+    @classmethod
+    def example(cls, folder: Path, variant: int = 0) -> FolderOptions:
+        for name in cls.classes:
+            (folder / name).mkdir()
+            Image.new("L", (32, 24), 100 + variant).save(folder / name / "1.png")
+        return FolderOptions(root=folder)
