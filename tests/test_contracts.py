@@ -242,15 +242,14 @@ def test_numbers_drawn_under_a_seed_are_drawn_from_nobody() -> None:
     def draw() -> list[float]:
         return [random.random(), float(np.random.random()), float(torch.rand(1))]
 
+    def fail_under_a_seed() -> None:
+        with seeded(3):
+            raise KeyError(*draw())
+
     with seeded(5):
-        first = draw()
-        rest = draw()
-    with pytest.raises(KeyError), seeded(3):
-        draw()
-        raise KeyError
+        first, second = draw(), draw()
     with seeded(5):
         assert draw() == first
-        with pytest.raises(KeyError), seeded(3):
-            draw()
-            raise KeyError
-        assert draw() == rest
+        with pytest.raises(KeyError):
+            fail_under_a_seed()
+        assert draw() == second
