@@ -181,7 +181,7 @@ def _missing(kind: str, name: str, known: list[str]) -> str:
 def _installed() -> Iterator[PluginInfo]:
     for kind in KINDS:
         for entry in entry_points(group=f"btkit.{kind}s"):
-            yield PluginInfo(kind, entry.name, _distribution(entry), entry.value)
+            yield PluginInfo(kind, entry.name, _distribution(entry), f"{entry.module}:{entry.attr}")
 
 
 def _distribution(entry: EntryPoint) -> str:
@@ -257,6 +257,10 @@ def _check(info: PluginInfo, plugin: Any) -> None:
         raise PluginError(
             f"{info} {states}; this btkit has {info.kind} API version {contract.current_api_version}: {advice}."
         )
+    for name in ("reasons", "known_failures"):
+        said = getattr(plugin, name)
+        if not isinstance(said, Mapping) or not all(isinstance(text, str) for pair in said.items() for text in pair):
+            raise PluginError(f"{info} must set {name} to a mapping of names to sentences, not {said!r}.")
     options = getattr(plugin, "Options", None)
     if not (isinstance(options, type) and issubclass(options, PluginOptions)):
         raise PluginError(f"{info} must set Options to a subclass of braintumor_kit.contracts.PluginOptions.")

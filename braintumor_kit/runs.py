@@ -3,13 +3,16 @@
 import re
 import secrets
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from braintumor_kit.errors import BtkitError, InputError, WorkError
 from braintumor_kit.files import read_csv, read_json, write_json, write_text
@@ -155,6 +158,29 @@ def _started(run: Run) -> str | None:
         return str(run.record["started"])
     except (InputError, KeyError):
         return None
+
+
+@contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Inside, no other process may work in the run folder. The system takes the lock from a process that has ended,
+    however it ended.
+
+    Raises:
+        InputError: where another process is at work there.
+        WorkError: where the folder cannot be written.
+    """
+    lock = FileLock(run.folder / "checkpoints" / "lock", timeout=0)
+    try:
+        Path(lock.lock_file).parent.mkdir(exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(f"another process is at work in '{run.folder}': wait for it, or stop it first.") from error
+    except OSError as error:
+        raise WorkError(f"'{run.folder}' cannot be written: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def start_record(run: Run, argv: list[str], seed: int, started: datetime, extra: Mapping[str, Any]) -> None:

@@ -253,3 +253,80 @@ def test_numbers_drawn_under_a_seed_are_drawn_from_nobody() -> None:
         with pytest.raises(KeyError):
             fail_under_a_seed()
         assert draw() == second
+
+
+EXITS = with_lines(
+    CAM,
+    "@classmethod",
+    "def example(cls, folder, variant=0):",
+    "    raise SystemExit(0)",
+)
+
+
+def test_a_plugin_that_exits_breaks_its_promise_and_not_the_command(tmp_path: Path, btkit: Callable) -> None:
+    examined(tmp_path, "explainer", "leaves", EXITS + "import atexit\natexit.register(print, 'bye')\nprint('here')\n")
+    ended = btkit("--plugins", tmp_path, "plugins", "check", "explainer", "leaves", "--json")
+    told = json.loads(ended.out)
+    assert (ended.status, told["passed"]) == (1, False)
+    endings = {check["name"]: check["ending"] for check in told["checks"]}
+    assert (endings["loads_alone"], endings["has_example"], endings["finite"]) == ("kept", "broken", "not run")
+    assert json.loads(btkit("--plugins", tmp_path, "plugins", "show", "explainer", "leaves", "--json").out)
+
+
+def test_what_needs_a_known_failure_is_waived_at_every_door(tmp_path: Path, btkit: Callable) -> None:
+    text = with_lines(CAM.replace(".relu()", ".relu().double()"), 'known_failures = {"shape_and_dtype": "a habit"}')
+    outcome = examined(tmp_path, "explainer", "double", text).outcome("finite")
+    assert outcome.told == "finite: waived: it needs shape_and_dtype, which is broken as said"
+    assert btkit("--plugins", tmp_path, "plugins", "check", "explainer", "double").status == 0
+
+
+@pytest.mark.parametrize("line", ['reasons = {"class_specific": None}', 'known_failures = ("finite",)'])
+def test_reasons_that_are_none_are_refused(line: str, tmp_path: Path, btkit: Callable) -> None:
+    examined(tmp_path, "explainer", "cam", with_lines(CAM, line))
+    ended = btkit("--plugins", tmp_path, "plugins", "check", "explainer", "cam")
+    assert ended.status == 1
+    assert "to a mapping of names to sentences, not" in ended.out
+
+
+def test_an_entry_point_whose_name_no_recipe_can_hold_breaks_its_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd.py").write_text(CAM)
+    (tmp_path / "odd-1.0.dist-info").mkdir()
+    (tmp_path / "odd-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+    (tmp_path / "odd-1.0.dist-info" / "entry_points.txt").write_text("[btkit.explainers]\nOdd-Name = odd:Cam [gpu]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    assert registry.load("explainer", "Odd-Name").__name__ == "Cam"
+    assert Examination(registry, "explainer", "Odd-Name").outcome("listed_unimported").saw == "the name is 'Odd-Name'"
+
+
+def test_workers_of_xdist_count_as_one_session(tmp_path: Path) -> None:
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    examined(tmp_path, "explainer", "flat", FLAT)
+    (tmp_path / "test_own.py").write_text(OWN)
+    ended = pytest_in(tmp_path, "-n", "2")
+    assert ended.returncode == 0, ended.stdout
+    assert "explainer 'flat': ran 20 of 20 checks" in ended.stdout
+    ended = pytest_in(tmp_path, "-n", "2", "-k", "finite or dtype")
+    assert ended.returncode == 0, ended.stdout
+    assert "ran 2 of 20 checks\n  18 deselected" in ended.stdout
+    (tmp_path / "conftest.py").write_text(SHRINKS)
+    ended = pytest_in(tmp_path, "-n", "2")
+    assert ended.returncode == 1
+    assert "ran 3 of 20 checks\n  17 did not run" in ended.stdout
+
+
+def test_a_test_that_does_not_call_the_check_has_not_run_it(tmp_path: Path) -> None:
+    examined(tmp_path, "explainer", "flat", FLAT)
+    (tmp_path / "test_own.py").write_text(OWN.replace("    check()", "    pass"))
+    ended = pytest_in(tmp_path)
+    assert ended.returncode == 1
+    assert "ran 0 of 20 checks\n  20 did not run" in ended.stdout
+
+
+def test_a_plugin_that_is_not_there_is_one_error(tmp_path: Path) -> None:
+    for name, said in (("explainer:gradcamm", "did you mean 'gradcam'"), ("gradcam", "takes KIND:NAME")):
+        ended = pytest_in(tmp_path, "--pyargs", "braintumor_kit.testing", "--btkit-plugin", name)
+        assert ended.returncode not in (0, 1)
+        assert said in ended.stdout + ended.stderr

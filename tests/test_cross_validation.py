@@ -283,7 +283,7 @@ def test_a_stop_in_the_second_fold_says_how_to_go_on(
         ([], "name either a RECIPE or --resume RUN."),
         (["--resume", "{run}", "--set", "seed=8"], "--set and --name do not go with --resume"),
         (["--resume", "{run}", "--name", "again"], "--set and --name do not go with --resume"),
-        (["--resume", "{run}/fold-1"], "fold-1' is one training, not a cross-validation"),
+        (["--resume", "{run}/fold-1"], "fold-1' is finished: there is nothing to go on with."),
         (["--resume", "{run}/nowhere"], "nowhere' is no run: it holds no record.json."),
     ],
 )
@@ -304,7 +304,9 @@ def test_other_folds_than_those_that_were_begun_are_refused(finished: Path, tmp_
     change(run / "resolved.json", seed=8)
     ended = btkit("run", "--resume", run)
     assert ended.status == 2
-    assert "the folds are not those of" in ended.err
+    said = " ".join(ended.err.split())
+    assert "cannot go on as it began: the recipe in force (resolved.json) is another one the folds are others" in said
+    assert said.endswith("go on all the same, which is recorded, with --accept-changes.")
 
 
 # Over pictures in folders
@@ -337,7 +339,7 @@ def test_resume_is_refused_where_the_data_changed(tmp_path: Path, btkit: Callabl
     save(head(5000), root / "glioma" / "000.png")
     ended = btkit("run", "--resume", tmp_path / "run")
     assert ended.status == 2
-    assert "the data set is not what it was when" in " ".join(ended.err.split())
+    assert "cannot go on as it began: the data set is another one" in " ".join(ended.err.split())
     assert "Traceback" not in ended.err
 
 

@@ -8,19 +8,19 @@ from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pytest
+from btkit_plugins.phantom import template
+from btkit_plugins.phantom.head import Blob
+from btkit_plugins.phantom.lesions import Glioma
+from btkit_plugins.phantom.painting import head_points, ideal_slice, inner_distance, to_template
+from btkit_plugins.phantom.patients import draw_patient, draw_slice
+from btkit_plugins.phantom.planes import NORMAL_AXIS, Slice
+from btkit_plugins.phantom.randomness import Waves, smoothstep, stream
+from btkit_plugins.phantom.template import Volume
 from btkit_plugins.sources.phantom import Phantom, PhantomOptions, mark_box
 from pydantic import ValidationError
 from scipy import ndimage
 
 from braintumor_kit.contracts import ImageError, InputError, Sample
-from braintumor_kit.phantom import template
-from braintumor_kit.phantom.head import Blob
-from braintumor_kit.phantom.lesions import Glioma
-from braintumor_kit.phantom.painting import head_points, ideal_slice, inner_distance, to_template
-from braintumor_kit.phantom.patients import draw_patient, draw_slice
-from braintumor_kit.phantom.planes import NORMAL_AXIS, Slice
-from braintumor_kit.phantom.randomness import Waves, smoothstep, stream
-from braintumor_kit.phantom.template import Volume
 
 SIZE = 128
 PATIENTS = 24

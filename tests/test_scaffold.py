@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from braintumor_kit.registry import KINDS
+from braintumor_kit.registry import KINDS, Registry
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,7 +53,15 @@ def test_a_package_installs_and_passes_its_own_tests(kind: str, here: Path, btki
     assert f"{kind} 'my_own': ran 20 of 20 checks" in done.stdout
     done = python("-m", "braintumor_kit", "plugins", "list", folder=here, PYTHONPATH="site")
     (row,) = [line for line in done.stdout.splitlines() if "my_own" in line]
-    assert row.split() == [kind, "my_own", "btkit-my-own", "0.1.0", "btkit_my_own.my_own:MyOwn"]
+    assert row.split() == [kind, "my_own", "btkit-my-own", "0.1.0", f"btkit_my_own.my_own:MyOwn{kind.capitalize()}"]
+
+
+@pytest.mark.parametrize("name", ["none", "sample", "trunk", "tensor"])
+def test_names_that_mean_something_in_python_or_the_contract_do_no_harm(name: str, here: Path, btkit: Callable) -> None:
+    for kind in KINDS:
+        assert btkit("plugins", "new", kind, name).status == 0
+        loaded = Registry((here / "plugins",)).load(kind, name)
+        assert loaded.__name__ == name.capitalize() + kind.capitalize()
 
 
 def test_it_is_written_where_plugins_are_named(here: Path, btkit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +81,7 @@ def test_nothing_is_overwritten(here: Path, btkit: Callable) -> None:
     assert not (here / "plugins" / "explainers").exists()
 
 
-@pytest.mark.parametrize("name", ["My-Cam", "lambda", "../up", "1st", "gradcam"])
+@pytest.mark.parametrize("name", ["My-Cam", "lambda", "../up", "1st", "tail_", "gradcam"])
 def test_names_that_cannot_be_are_refused(name: str, here: Path, btkit: Callable) -> None:
     ended = btkit("plugins", "new", "explainer", name)
     assert ended.status == 2

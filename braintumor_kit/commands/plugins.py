@@ -1,7 +1,9 @@
 """`btkit plugins list | show | check | new`."""
 
 import shlex
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +62,10 @@ def _print_list(rows: list[dict[str, Any]], verify: bool) -> None:
 def show(ctx: click.Context, kind: str, name: str, as_json: bool) -> None:
     """Show what plugin NAME does, where it comes from, and its options."""
     known = registry(ctx)
-    info, cls = known.find(kind, name), known.load(kind, name)
-    schema = cls.Options.model_json_schema()
+    info = known.find(kind, name)
+    with redirect_stdout(sys.stderr), info.blamed("describing its options"):
+        cls = known.load(kind, name)
+        schema = cls.Options.model_json_schema()
     if as_json:
         doc = (cls.__doc__ or "").strip()
         print_json(
@@ -106,10 +110,15 @@ def _type_of(field: dict[str, object]) -> str:
 def check(ctx: click.Context, kind: str, name: str, as_json: bool) -> int:
     """Hold plugin NAME to every promise of its contract; status 1 where it breaks one."""
     with large_imports():
-        from braintumor_kit.testing.run import Examination, Result
+        from braintumor_kit.testing.run import Examination, Outcome, Result
     examination = Examination(registry(ctx), kind, name)
-    outcomes = []
-    for outcome in examination.outcomes():
+    outcomes: list[Outcome] = []
+    outcome_after = iter(examination.outcomes())
+    while True:
+        with redirect_stdout(sys.stderr):  # what the plugin prints is no part of the result
+            outcome = next(outcome_after, None)
+        if outcome is None:
+            break
         outcomes.append(outcome)
         if not as_json:
             click.echo(outcome.told)

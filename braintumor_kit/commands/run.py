@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     "--resume",
     "resumed",
     metavar="RUN",
-    help="Go on with an interrupted cross-validation: finished folds are kept.",
+    help="Go on with an interrupted run, on the same trajectory; of a cross-validation finished folds are kept.",
+)
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="With --resume: go on although the recipe, the data, a plugin or a package is not what it was.",
 )
 @json_option
 @click.pass_context
@@ -42,6 +47,7 @@ def run(
     runs: Path,
     name: str | None,
     resumed: str | None,
+    accept_changes: bool,
     as_json: bool,
 ) -> None:
     """Train and evaluate as RECIPE says, a file or the name of a shipped recipe; leaves a run folder."""
@@ -52,7 +58,9 @@ def run(
     if resumed is not None:
         if overrides or name is not None:
             raise click.UsageError("--set and --name do not go with --resume: a run goes on as it began.")
-        done = _resume(ctx, resumed)
+        done = _resume(ctx, resumed, accept_changes)
+    elif accept_changes:
+        raise click.UsageError("--accept-changes goes with --resume.")
     else:
         done = _run(ctx, str(recipe), overrides, runs, name)
     metrics = read_json(done.folder / "metrics.json")
@@ -77,14 +85,14 @@ def _run(ctx: click.Context, recipe: str, overrides: tuple[str, ...], runs: Path
     return run_recipe(checked, text, runs, name, ["btkit", *sys.argv[1:]], reporter())
 
 
-def _resume(ctx: click.Context, resumed: str) -> "Run":
+def _resume(ctx: click.Context, resumed: str, accept: bool) -> "Run":
     from braintumor_kit.runs import find_run
 
     found = find_run(resumed, Path())
     with large_imports():
         from braintumor_kit.workflows.run import resume
 
-    resume(found, ["btkit", *sys.argv[1:]], registry(ctx), reporter())
+    resume(found, ["btkit", *sys.argv[1:]], registry(ctx), reporter(), accept)
     return found
 
 

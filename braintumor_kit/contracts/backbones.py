@@ -61,7 +61,8 @@ class Trunk:
         model: a functional Keras model of ordinary Keras layers (no custom class: the saved model must open where
             btkit is not installed), channels_last, float32: (N, H, W, C) scaled pixels to (N, h, w, features).
         scale: the trunk wants `pixel * scale + offset` for pixels in 0..255; one value for all channels or one a
-            channel.
+            channel. Weights that want pixels less a mean and no smaller (caffe's) say so in `known_failures`, under
+            `pixels_scaled`.
         offset: as `scale`.
         explain_layer: name of the layer of `model` whose output explainers look at, normally the last one that is
             spatial and follows its ReLU.

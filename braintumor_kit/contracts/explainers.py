@@ -36,7 +36,8 @@ PROMISES: Mapping[str, str] = {
     "finds_planted_blob": "of a model that answers to one blob and nothing else, the highest value lies on the blob, "
     "within an eighth of the picture, in 6 pictures of 8 at least",
     "leaves_inputs": "images and targets are not changed",
-    "leaves_model": "weights, modes, gradients and hooks of the model stay as they were, after an error of it too",
+    "leaves_model": "weights, modes, gradients and hooks of the model stay as they were, after an error of it too, "
+    "which is passed on as it is",
 }
 """What every explainer promises, with the options of its example."""
 

@@ -76,7 +76,7 @@ class Network(ABC):
         self.looked_at_layer = False
         self.align = "receptive_field"
         self._latest: Captured | None = None
-        self._answers: bool | None = None
+        self._answers = False
 
     # What a kind of network has to know
 
@@ -172,13 +172,13 @@ class Network(ABC):
         return (self._latest.activations.detach() < 0).flatten(1).any(dim=1)
 
     def answers(self, images: Tensor) -> bool:
-        """Whether any score differs between the first image ever asked about, its negative and a black one. Where none
-        does, nothing in a picture matters to the model."""
-        if self._answers is None:
+        """Whether any score differs between an image, its negative and a black one. Where none does, nothing in a
+        picture matters to the model; once one does, it is not asked again."""
+        if not self._answers:
             first = images[:1].detach()
             scores = self.logits(torch.cat([first, 255 - first, torch.zeros_like(first)]))
             spread = scores.amax(dim=0) - scores.amin(dim=0)
-            self._answers = bool((spread > ROUNDING * scores.abs().amax(dim=0)).any())
+            self._answers = not bool((spread <= ROUNDING * scores.abs().amax(dim=0)).all())
         return self._answers
 
     def forget(self) -> None:

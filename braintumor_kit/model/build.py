@@ -125,7 +125,7 @@ def _layer_faults(layer: keras.Layer) -> Iterator[str]:
         yield f"layer '{layer.name}' needs another name: btkit has a layer of that name."
     if getattr(layer, "data_format", None) == "channels_first":
         yield f"layer '{layer.name}' is channels_first; the contract asks for channels_last."
-    if layer.dtype_policy.name != "float32" and not isinstance(layer, layers.InputLayer):
+    if layer.dtype_policy.name != "float32" and not isinstance(layer, (layers.InputLayer, keras.Model)):
         yield f"layer '{layer.name}' has dtype policy {layer.dtype_policy.name}; the contract asks for float32."
     activation = getattr(layer, "activation", None)
     if activation is not None and not str(getattr(activation, "__module__", "")).startswith("keras."):

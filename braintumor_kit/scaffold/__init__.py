@@ -56,10 +56,10 @@ def write_package(registry: Registry, kind: str, name: str, folder: Path) -> lis
 
 
 def _check(registry: Registry, kind: str, name: str) -> None:
-    if not NAME.fullmatch(name) or keyword.iskeyword(name):
+    if not NAME.fullmatch(name) or keyword.iskeyword(name) or name.endswith("_"):
         raise InputError(
-            f"'{name}' cannot name a plugin: take small letters, digits and underscores, a letter first, and no word "
-            "of Python's own; for example my_method."
+            f"'{name}' cannot name a plugin: take small letters, digits and underscores, a letter first, no underscore "
+            "last, and no word of Python's own; for example my_method."
         )
     taken = [info for info in registry.plugins if (info.kind, info.name) == (kind, name)]
     if taken:
@@ -73,15 +73,18 @@ def _distribution(name: str) -> str:
 def _filled(template: str, kind: str, name: str, package: bool = False) -> str:
     words = name.split("_")
     environment = Environment(
-        loader=PackageLoader("braintumor_kit.scaffold"), undefined=StrictUndefined, keep_trailing_newline=True,
-        trim_blocks=True, autoescape=False,
-    )  # fmt: skip
+        loader=PackageLoader("braintumor_kit.scaffold"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        autoescape=False,
+    )
     return environment.get_template(template).render(
         kind=kind,
         name=name,
         package=package,
         title=" ".join(words).capitalize(),
-        cls="".join(word.capitalize() for word in words),
+        cls="".join(word.capitalize() for word in (*words, kind)),  # no name of the language or of the contract
         distribution=_distribution(name),
         api_version=CONTRACTS[kind].current_api_version,
     )

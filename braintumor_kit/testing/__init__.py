@@ -8,7 +8,7 @@
         check()
 
 Three doors to one list. The promises stand in `braintumor_kit.contracts`, one short module a kind; each has one check
-of its name here. Importing this package imports nothing heavy: torch and Keras come in with the first check.
+of its name here. Importing this package imports nothing heavy: torch and Keras come in with what is taken from it.
 """
 
 from typing import TYPE_CHECKING, Any

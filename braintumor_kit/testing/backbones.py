@@ -18,6 +18,7 @@ from braintumor_kit.contracts import backbones as contract
 from braintumor_kit.contracts.randomness import seeded
 from braintumor_kit.model.build import LOGITS, Classifier, classifier_around, layer_faults
 from braintumor_kit.model.fast import Program
+from braintumor_kit.model.precision import keras_device
 from braintumor_kit.testing.check import expect, holds_to, in_order
 from braintumor_kit.testing.subject import CHANNELS, SEED, SIDE, BackboneSubject
 
@@ -89,11 +90,17 @@ def _names(trunk: Trunk) -> list[str]:
 @holds_to(contract, "builds")
 def pixels_scaled(subject: BackboneSubject) -> None:
     trunk = subject.trunk
-    weighted = [layer for layer in trunk.model.layers if layer.weights]
+    leaves = [layer for layer in trunk.model._flatten_layers() if not isinstance(layer, keras.Model)]
+    weighted = [layer for layer in leaves if layer.weights]
     expect(weighted, "the trunk has no layer with weights")
     first = weighted[0]
-    beginning = keras.Model(trunk.model.input, first.input)
-    reached = float(np.abs(_computed(beginning, _scaled(trunk, _pictures()))).max())
+    taken: list[Tensor] = []
+    hook = first.register_forward_pre_hook(lambda layer, inputs: taken.append(inputs[0]))
+    try:
+        _computed(trunk.model, _scaled(trunk, _pictures()))
+    finally:
+        hook.remove()
+    reached = float(taken[0].abs().max())
     expect(reached <= WITHIN, f"before layer '{first.name}' pixels come to {reached:.1f}")
 
 
@@ -119,7 +126,7 @@ def learns(subject: BackboneSubject) -> None:
     layers = [layer for layer in logits.layers if layer.name != LOGITS]
     weights = [weight.value for layer in layers for weight in layer.trainable_weights]
     expect(weights, "no weight of the trunk can be trained")
-    pictures, labels = torch.from_numpy(_pictures()), torch.arange(4) % _CLASSES
+    pictures, labels = torch.from_numpy(_pictures()).to(keras_device()), (torch.arange(4) % _CLASSES).to(keras_device())
 
     def loss() -> Tensor:
         return torch.nn.functional.cross_entropy(logits([pictures], training=False), labels)
@@ -200,7 +207,7 @@ def finite_in_bfloat16(subject: BackboneSubject) -> None:
     trunk = subject.trunk
     program = Program(trunk.model, torch.bfloat16, frozen=True)
     with torch.inference_mode():
-        features = program(torch.from_numpy(_scaled(trunk, _pictures())))
+        features = program(torch.from_numpy(_scaled(trunk, _pictures())).to(keras_device()))
     lost = int((~features.isfinite()).sum())
     expect(lost == 0, f"{lost} of {features.numel()} features are not finite")
 

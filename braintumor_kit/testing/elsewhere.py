@@ -50,10 +50,10 @@ def listed_elsewhere(info: PluginInfo, options: Mapping[str, Any]) -> Listing:
     asked = json.dumps({"info": asdict(info), "options": options})
     command = [sys.executable, "-m", __name__]
     done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    _, marked, told = done.stdout.rpartition(MARK)
+    _, marked, told = done.stdout.partition(MARK)
     if not marked:
         return Listing(error=(done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
-    values = json.loads(told)
+    values = json.loads(told.splitlines()[0])  # the plugin may print more as the process ends
     return Listing(tuple(values["samples"]), values["groups"])
 
 

@@ -12,7 +12,7 @@ from braintumor_kit.contracts.randomness import seeded
 from braintumor_kit.recipe.load import without_none
 from braintumor_kit.registry import NAME
 from braintumor_kit.testing.check import BrokenPromiseError, expect, holds_to, in_order
-from braintumor_kit.testing.state import RANDOM, changes, process_state, random_state
+from braintumor_kit.testing.state import RANDOM, changes, keras_seeded, process_state, random_state
 from braintumor_kit.testing.subject import SEED, Subject
 
 _UNKNOWN = "no_such_option"
@@ -65,11 +65,19 @@ def _undescribed(schema: Mapping[str, Any]) -> Iterator[str]:
 def options_refuse_unknown(subject: Subject) -> None:
     with subject.example() as (options, _):
         values = {**options.model_dump(mode="json"), _UNKNOWN: 1}
+    lax = _lax(subject.plugin.Options.model_json_schema())
+    expect(not lax, f"{', '.join(lax)} takes options that it does not have")
     try:
         subject.plugin.Options.model_validate(values)
     except ValidationError:
         return
     expect(False, f"it takes an option named {_UNKNOWN}")
+
+
+def _lax(schema: Mapping[str, Any]) -> list[str]:
+    """Tables of options that do not refuse what they do not know."""
+    tables = [model for model in (schema, *schema.get("$defs", {}).values()) if "properties" in model]
+    return [model.get("title", "options") for model in tables if model.get("additionalProperties") is not False]
 
 
 @holds_to(contract, "has_example")
@@ -85,7 +93,9 @@ def gives_reasons(subject: Subject) -> None:
     plugin = subject.plugin
     for name in properties_denied(plugin):
         expect(plugin.reasons.get(name, "").strip(), f"{name} = False, and `reasons` does not say why")
+    promises = {**contract.PROMISES, **_contract_of(plugin).PROMISES}
     for name, reason in plugin.known_failures.items():
+        expect(name in promises, f"known_failures names {name}, and the contract makes no such promise")
         expect(reason.strip(), f"known_failures names {name} and does not say why")
 
 
@@ -106,7 +116,7 @@ def follows_seed(subject: Subject) -> None:
     subject.prepare()
     given = []
     for _ in range(2):
-        with subject.made() as plugin, seeded(SEED):
+        with subject.made() as plugin, keras_seeded(SEED):
             given.append(subject.use(plugin))
     expect(given[0] == given[1], "two instances, each used after the same seed, gave different results")
 

@@ -44,12 +44,14 @@ def load_afresh(registry: Registry, info: PluginInfo) -> Fresh:
     """Lists and loads a plugin in a process of its own."""
     command = [sys.executable, "-m", __name__, info.kind, info.name, *map(str, registry.folders)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         return Fresh(error=f"{info} takes longer than {SECONDS:.0f} s to import.")
-    _, marked, told = done.stdout.rpartition(MARK)
+    _, marked, told = done.stdout.partition(MARK)
     if marked:
-        return Fresh(**json.loads(told))
+        return Fresh(**json.loads(told.splitlines()[0]))  # the plugin may print more as the process ends
     return Fresh(error=f"{info} ended the process with status {done.returncode}.")
 
 

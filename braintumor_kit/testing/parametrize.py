@@ -26,6 +26,7 @@ class Case:
 
     Attributes:
         btkit_contract: (kind, name, check, of how many), by which btkit's pytest plugin counts what ran.
+        btkit_called: whether a test has called it.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Case:
     folders: tuple[Path, ...] = ()
     known_failures: tuple[tuple[str, str], ...] = ()
     btkit_contract: tuple[str, str, str, int] = field(init=False)
+    btkit_called: bool = field(init=False, default=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "btkit_contract", (self.kind, self.name, self.check, len(CHECKS[self.kind])))
@@ -41,12 +43,13 @@ class Case:
     def __call__(self) -> None:
         """Fails with what the contract wants and what was seen; skips what is waived, with the reason."""
         __tracebackhide__ = True
+        object.__setattr__(self, "btkit_called", True)
         outcome = _examination(self.kind, self.name, self.folders, self.known_failures).outcome(self.check)
-        if outcome.ending == "broken":
+        if outcome.ending in ("broken", "not run"):
             pytest.fail(outcome.told, pytrace=False)
         if outcome.ending == "broken as said":
             pytest.xfail(outcome.saw)
-        if not outcome.ran:
+        if outcome.ending == "waived":
             pytest.skip(f"{outcome.ending}: {outcome.saw}")
 
 

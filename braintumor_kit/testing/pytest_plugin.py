@@ -1,16 +1,17 @@
 """Options of pytest for contract checks, and the count of those that ran.
 
 Every pytest session on a machine with btkit loads this module: it imports nothing but pytest, looks for no plugin, and
-does nothing where no contract check is collected.
+does nothing where no contract check is collected. With pytest-xdist, workers tell the session that counts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
 
-_Key = tuple[str, str]
+_PROPERTY = "btkit_contract"
 _DESELECTED = "deselected"
+_Key = tuple[str, str]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,55 +33,77 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(_Count(), "btkit-contract-count")
+    config.pluginmanager.register(_Count(config), "btkit-contract-count")
 
 
 class _Count:
     """How many checks of each plugin ran, and why the others did not: none may vanish without a word."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: pytest.Config) -> None:
+        self.worker: dict[str, Any] | None = getattr(config, "workeroutput", None)
         self.wanted: dict[_Key, int] = {}
-        self.checks: dict[str, tuple[_Key, str]] = {}
         self.ran: dict[_Key, set[str]] = {}
         self.reasons: dict[_Key, dict[str, str]] = {}
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        for value in _parameters(item):
-            contract = getattr(value, "btkit_contract", None)
-            if contract is not None:
-                kind, name, check, count = contract
-                self.wanted[kind, name] = count
-                self.checks[item.nodeid] = ((kind, name), check)
+        for case in _cases(item):
+            self._expect(*case.btkit_contract)
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         for item in items:
-            self._note(item.nodeid, _DESELECTED)
+            for case in _cases(item):
+                kind, name, check, count = case.btkit_contract
+                self._expect(kind, name, check, count)
+                self.reasons[kind, name][check] = _DESELECTED
+
+    def _expect(self, kind: str, name: str, check: str, count: int) -> None:
+        self.wanted[kind, name] = count
+        self.ran.setdefault((kind, name), set())
+        self.reasons.setdefault((kind, name), {})
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+        """Says in the report which check it is of, and whether the test has called it."""
+        report: Any = yield
+        for case in _cases(item):
+            report.user_properties.append((_PROPERTY, [list(case.btkit_contract), case.btkit_called]))
+        return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.nodeid not in self.checks:
-            return
-        key, check = self.checks[report.nodeid]
+        for name, value in report.user_properties:
+            if name == _PROPERTY:
+                self._note(report, *_as_case(value))
+
+    def _note(self, report: pytest.TestReport, contract: tuple[str, str, str, int], called: bool) -> None:
+        kind, name, check, count = contract
+        self._expect(kind, name, check, count)
         if report.skipped and not hasattr(report, "wasxfail"):
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else "skipped"
-            self._note(report.nodeid, reason.removeprefix("Skipped: "))
-        elif report.when == "call" or report.failed:
-            self.ran.setdefault(key, set()).add(check)
-
-    def _note(self, nodeid: str, reason: str) -> None:
-        if nodeid in self.checks:
-            key, check = self.checks[nodeid]
-            self.reasons.setdefault(key, {})[check] = reason
+            self.reasons[kind, name][check] = reason.removeprefix("Skipped: ")
+        elif report.failed or (report.when == "call" and called):
+            self.ran[kind, name].add(check)
 
     def missing(self) -> dict[_Key, int]:
         """Of each plugin, how many checks neither ran nor have a reason why not."""
-        return {
-            key: count - len(self.ran.get(key, set()) | self.reasons.get(key, {}).keys())
-            for key, count in self.wanted.items()
-        }
+        return {key: count - len(self.ran[key] | self.reasons[key].keys()) for key, count in self.wanted.items()}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """What a worker of pytest-xdist collected, which this session did not."""
+        for kind, name, check, count in getattr(node, "workeroutput", {}).get(_PROPERTY, []):
+            self._expect(kind, name, check, count)
+            self.reasons[kind, name][check] = _DESELECTED
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.worker is not None:
+            self.worker[_PROPERTY] = [
+                [*key, check, self.wanted[key]]
+                for key, reasons in self.reasons.items()
+                for check, reason in reasons.items()
+                if reason == _DESELECTED
+            ]
+            return
         whole = not session.config.option.collectonly
         if whole and session.exitstatus == pytest.ExitCode.OK and any(self.missing().values()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -91,14 +114,21 @@ class _Count:
         terminalreporter.section("contract checks")
         missing = self.missing()
         for key, count in self.wanted.items():
-            reasons = self.reasons.get(key, {})
-            line = f"{key[0]} '{key[1]}': ran {len(self.ran.get(key, ()))} of {count} checks"
-            terminalreporter.write_line(line + _told(reasons, missing[key]))
+            line = f"{key[0]} '{key[1]}': ran {len(self.ran[key])} of {count} checks"
+            terminalreporter.write_line(line + _told(self.reasons[key], missing[key]))
 
 
-def _parameters(item: pytest.Item) -> Iterable[object]:
+def _as_case(value: Any) -> tuple[tuple[str, str, str, int], bool]:
+    """As `pytest_runtest_makereport` put it; from a worker it comes as lists."""
+    contract, called = value
+    return tuple(contract), bool(called)
+
+
+def _cases(item: pytest.Item) -> list[Any]:
+    """The checks among a test's parameters; told by their attributes, so that nothing has to be imported."""
     callspec = getattr(item, "callspec", None)
-    return callspec.params.values() if callspec is not None else ()
+    parameters = callspec.params.values() if callspec is not None else ()
+    return [value for value in parameters if hasattr(value, _PROPERTY)]
 
 
 def _told(reasons: dict[str, str], missing: int) -> str:

@@ -1,5 +1,6 @@
 """Runs the checks of a plugin's contract and says of each how it ended."""
 
+import inspect
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class Outcome:
     Attributes:
         check: which.
         ending: "kept"; "broken"; "broken as said", where the plugin names it among its known failures; "waived", where
-            the plugin declares a property untrue, with a reason; "not run", where a promise that it needs is broken.
+            the plugin declares a property untrue, with a reason, or says that a promise that this one needs is broken;
+            "not run", where a promise that it needs is broken.
         saw: what was seen, or the reason; empty where the promise is kept.
     """
 
@@ -119,8 +121,11 @@ class Examination:
 
     def _run(self, check: Check) -> Outcome:
         for need in check.needs:
-            if self.outcome(need).ending != "kept":
-                return Outcome(check, "not run", f"it needs {need}, which is {self.outcome(need).ending}")
+            ending = self.outcome(need).ending
+            if ending in ("broken as said", "waived"):
+                return Outcome(check, "waived", f"it needs {need}, which is {ending}")
+            if ending != "kept":
+                return Outcome(check, "not run", f"it needs {need}, which is {ending}")
         can_ask = bool(check.needs)  # of a plugin that does not load nothing can be asked
         reason = self.subject.plugin.reasons.get(check.waived_by or "", "") if can_ask else ""
         if check.waived_by and reason.strip() and not getattr(self.subject.plugin, check.waived_by):
@@ -143,8 +148,8 @@ def _broken_by(check: Check, subject: Subject) -> str | None:
             check.hold(subject)
     except BrokenPromiseError as error:
         return str(error)
-    # The plugin is someone else's code: whatever it raises is what the check saw.
-    except Exception as error:
+    # The plugin is someone else's code: whatever it raises is what the check saw, and exits are not obeyed.
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         place = next((f for f in reversed(frames) if f.filename == _file_of(subject)), frames[-1])
         return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
@@ -152,8 +157,6 @@ def _broken_by(check: Check, subject: Subject) -> str | None:
 
 
 def _file_of(subject: Subject) -> str:
-    import inspect
-
     try:
         return inspect.getfile(subject.plugin)
     except (TypeError, OSError):

@@ -121,12 +121,17 @@ def broken_file_reported(subject: SourceSubject) -> None:
     with subject.example() as (_, folder):
         names = [path.relative_to(folder) for path in _files(folder)]
     expect(names, "its example wrote no file; a source without files says reads_files = False")
-    reported = [name for name in names if _reports(subject, name)]
-    expect(reported, f"none of {', '.join(map(str, names))}, overwritten with zeros, was reported by any sample")
+    reports = {name: _report(subject, name) for name in names}
+    told = [report for report in reports.values() if report]
+    expect(told, f"none of {', '.join(map(str, names))}, overwritten with zeros, was reported by any sample")
+    # One file that holds every picture leaves none to read; files of one picture each leave the others.
+    alone = [name for name, report in reports.items() if report == "no sample left"]
+    of_samples = told.count("some samples") + len(alone)
+    expect(not alone or of_samples == 1, f"{alone[:1]} is damaged, and no other sample can be read any more")
 
 
-def _reports(subject: SourceSubject, name: Path) -> bool:
-    """Whether damage of that file is told, as one sample's or as the whole source's."""
+def _report(subject: SourceSubject, name: Path) -> str:
+    """What damage of that file does: nothing, "listing" is refused, "some samples" or "no sample left"."""
     with subject.example() as (options, folder):
         ids = [sample.id for sample in _made(subject, options).samples()]
         (folder / name).write_bytes(_DAMAGE)
@@ -136,15 +141,15 @@ def _reports(subject: SourceSubject, name: Path) -> bool:
             unreadable = dict(source.unreadable())
         except InputError as error:
             expect(name.name in str(error), f"{name} is damaged, and the error does not name it: {error}")
-            return True
+            return "listing"
         except Exception as error:
             raise BrokenPromiseError(f"{name} is damaged: `samples` raised {type(error).__name__}: {error}") from error
         strangers = [id for id in unreadable if id not in ids]
         expect(not strangers, f"{name} is damaged: `unreadable` names {strangers}, and samples are {ids}")
         bad = [sample.id for sample in samples if not _is_read(source, sample, name)]
-        alone = len(ids) == len(bad) + len(unreadable)
-        expect(not alone or len(ids) == 1, f"{name} is damaged, and no other sample can be read any more")
-        return bool(bad or unreadable)
+        if not bad and not unreadable:
+            return ""
+        return "no sample left" if len(ids) == len(bad) + len(unreadable) else "some samples"
 
 
 def _made(subject: SourceSubject, options: Any) -> Source[Any]:

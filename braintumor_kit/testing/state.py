@@ -12,9 +12,13 @@ import torch
 from torch.nn.modules import module as torch_module
 
 from braintumor_kit.backend import use_torch_backend
+from braintumor_kit.contracts.randomness import seeded
 
 use_torch_backend()
 import keras  # noqa: E402  (after what puts it on torch)
+from keras.src.backend.common import global_state  # noqa: E402
+from keras.src.random import seed_generator  # noqa: E402
+from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED  # noqa: E402
 
 RANDOM = ("Python's random numbers", "NumPy's random numbers", "torch's random numbers")
 """The states of random numbers among those of the process."""
@@ -36,7 +40,9 @@ def process_state() -> dict[str, object]:
         "torch's autocast": torch.is_autocast_enabled("cpu"),
         "torch's matrix precision": torch.get_float32_matmul_precision(),
         "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "torch's default device": str(torch.get_default_device()),
         "torch's convolution precision": torch.backends.cudnn.allow_tf32,
+        "torch's choice of convolutions": (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
         "torch's global hooks": sum(len(getattr(torch_module, name)) for name in _HOOKS if _is_full(name)),
         "NumPy's error handling": tuple(np.geterr().items()),
         "the environment": tuple(sorted(os.environ.items())),
@@ -62,6 +68,20 @@ def _digest(value: bytes) -> str:
 
 
 @contextmanager
+def keras_seeded(seed: int) -> Iterator[None]:
+    """As `seeded`, with Keras' own seed set too; Keras has no public way to put that back."""
+    names = (seed_generator.GLOBAL_SEED_GENERATOR, GLOBAL_RANDOM_SEED)
+    kept = {name: global_state.get_global_attribute(name) for name in names}
+    with seeded(seed):
+        keras.utils.set_random_seed(seed)
+        try:
+            yield
+        finally:
+            for name, value in kept.items():
+                global_state.set_global_attribute(name, value)
+
+
+@contextmanager
 def kept_settings() -> Iterator[None]:
     """Inside, a plugin may change what it likes: settings of the process are as before when the block ends."""
     policy, epsilon = keras.config.dtype_policy(), keras.config.epsilon()
@@ -71,7 +91,8 @@ def kept_settings() -> Iterator[None]:
     numbers, folder, variables = np.geterr(), os.getcwd(), dict(os.environ)
     hooks = {name: getattr(torch_module, name).copy() for name in _HOOKS if _is_full(name)}
     draws = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gradients = torch.is_grad_enabled()
+    gradients, warns = torch.is_grad_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    device, chosen = torch.get_default_device(), (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic)
     try:
         yield
     finally:
@@ -82,7 +103,10 @@ def kept_settings() -> Iterator[None]:
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = chosen
         torch.set_grad_enabled(gradients)
         torch.backends.cudnn.allow_tf32 = convolutions
         np.seterr(**numbers)

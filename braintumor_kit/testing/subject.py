@@ -153,8 +153,8 @@ def maps_of(explainer: Explainer[Any], network: Network, images: Tensor, wanted:
     network.forget()
     network.looked_at_layer = False
     wanted = targets(*(number % 3 for number in range(len(images)))) if wanted is None else wanted
-    given = explainer.maps(network, images, wanted)
-    return (given.values if isinstance(given, Maps) else given).detach()
+    given = explainer.maps(network, images.to(network.device), wanted.to(network.device))
+    return (given.values if isinstance(given, Maps) else given).detach().cpu()
 
 
 SUBJECTS: dict[str, type[Subject]] = {

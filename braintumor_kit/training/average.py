@@ -1,6 +1,6 @@
 """A moving average of the weights, which is evaluated and kept in their place."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import keras
@@ -24,6 +24,19 @@ class WeightAverage(keras.callbacks.Callback):
         self._average = [value.clone() for value in self._values]
         self._momentum = momentum
         self._steps = 0
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """The averages, which steps change in place."""
+        return self._average
+
+    def memory(self) -> dict[str, int]:
+        """How many steps went into the averages."""
+        return {"steps": self._steps}
+
+    def recall(self, memory: Mapping[str, int]) -> None:
+        """Takes up what it remembered."""
+        self._steps = memory["steps"]
 
     @contextmanager
     def applied(self) -> Iterator[None]:

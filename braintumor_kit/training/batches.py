@@ -42,6 +42,7 @@ class Batches(keras.utils.PyDataset):
 
     Attributes:
         epoch: the epoch whose order and view are in force, set before it begins.
+        skipped: steps that are left out at its beginning, where a training goes on inside an epoch.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Batches(keras.utils.PyDataset):
         if labels.weights is not None:
             of_samples = np.asarray(labels.weights, np.float32)[labels.numbers]
             self._weights = torch.from_numpy(of_samples).to(self._index_device)
-        self.epoch = 0
+        self.epoch = self.skipped = 0
         self._ordered: tuple[int | None, Tensor] = (None, torch.arange(self.samples, device=self._index_device))
 
     def over(self, stores: Sequence[Store]) -> "Batches":
@@ -66,6 +67,11 @@ class Batches(keras.utils.PyDataset):
         return Batches(stores, self.labels, self.batch_size, self._seed)
 
     def __len__(self) -> int:
+        return self.steps - self.skipped
+
+    @property
+    def steps(self) -> int:
+        """Steps of a whole epoch."""
         return math.ceil(self.samples / self.batch_size)
 
     @property
@@ -76,6 +82,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:
         """Inputs (n, ...), such as uint8 slices (n, S, S, C); one-hot labels (n, classes); with class weights,
         weights (n,)."""
+        step += self.skipped
         rows = self._order()[step * self.batch_size : (step + 1) * self.batch_size]
         inputs = self.stores[self.epoch % len(self.stores)].take(rows)
         batch = (inputs, self._one_hot[rows].to(self._device))

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
@@ -50,8 +50,8 @@ class Clock(keras.callbacks.Callback):
         self._trainee.epoch = self._batches.epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        self._trainee.step = batch
-        seed_step(self._seed, self._trainee.epoch, batch)
+        self._trainee.step = batch + self._batches.skipped
+        seed_step(self._seed, self._trainee.epoch, self._trainee.step)
 
 
 class Steps(keras.callbacks.Callback):
@@ -60,13 +60,9 @@ class Steps(keras.callbacks.Callback):
     def __init__(self, progress: Progress, steps: int, epochs: int) -> None:
         super().__init__()
         self._progress, self._steps, self._total = progress, steps, steps * epochs
-        self._before = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        self._before = epoch * self._steps
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        self._progress(self._before + batch + 1, self._total)
+        self._progress(self.model.epoch * self._steps + self.model.step + 1, self._total)
 
 
 class RateSchedule(keras.callbacks.Callback):
@@ -84,14 +80,15 @@ class RateSchedule(keras.callbacks.Callback):
         self._step = (epoch - self._first_epoch) * self._steps
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        step = self._step + batch
+        step = self._step + self.model.step
         if step < self._acts_until:
             factor = rate_factor(self._schedule, step, self._steps, self._total)
             self.model.optimizer.learning_rate = self._highest * factor
 
 
 class Plateau(keras.callbacks.ReduceLROnPlateau):
-    """Keras' ReduceLROnPlateau, which waits until warm-up is over: during it the schedule sets the rate."""
+    """Keras' ReduceLROnPlateau, which waits until warm-up is over: during it the schedule sets the rate. It remembers
+    across processes, where Keras' own begins anew."""
 
     def __init__(self, first_epoch: int, **settings: Any) -> None:
         super().__init__(**settings)
@@ -100,6 +97,30 @@ class Plateau(keras.callbacks.ReduceLROnPlateau):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if epoch >= self._first_epoch:
             super().on_epoch_end(epoch, logs)
+
+    def memory(self) -> dict[str, Any]:
+        """The best value so far, and the epochs waited and left to cool down."""
+        return {"best": _number(self.best), "wait": self.wait, "cooldown": self.cooldown_counter}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Takes up what it remembered."""
+        self.best, self.wait, self.cooldown_counter = memory["best"], memory["wait"], memory["cooldown"]
+
+
+class Stopping(keras.callbacks.EarlyStopping):
+    """Keras' EarlyStopping, which remembers across processes."""
+
+    def memory(self) -> dict[str, Any]:
+        """The best value so far, and the epochs waited."""
+        return {"best": _number(self.best), "wait": self.wait}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Takes up what it remembered."""
+        self.best, self.wait = memory["best"], memory["wait"]
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 class History(keras.callbacks.Callback):
@@ -119,7 +140,7 @@ class History(keras.callbacks.Callback):
         self._began = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        if batch == 0:
+        if self.model.step == 0:
             self._rate = float(self.model.optimizer.learning_rate)
 
     def on_test_begin(self, logs: Logs = None) -> None:
@@ -140,10 +161,23 @@ class History(keras.callbacks.Callback):
             images_per_second=round(self._samples / self._trained, 2),
         )
         self.epochs.append(row)
-        names = [field.name for field in fields(Epoch)]
-        write_csv(self._path, names, [list(asdict(item).values()) for item in self.epochs])
+        self._write()
         for tell in self._listeners:
             tell(row)
+
+    def memory(self) -> dict[str, Any]:
+        """The epochs that are done, and the rate of the first step of the one that is not."""
+        return {"epochs": [asdict(row) for row in self.epochs], "rate": self._rate}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Takes up the epochs that it remembered; what was written of later ones will be made again."""
+        self.epochs[:] = [Epoch(**row) for row in memory["epochs"]]
+        self._rate = memory["rate"]
+        self._write()
+
+    def _write(self) -> None:
+        names = [field.name for field in fields(Epoch)]
+        write_csv(self._path, names, [list(asdict(item).values()) for item in self.epochs])
 
     def _refuse_not_finite(self, epoch: int, logs: dict[str, float]) -> None:
         for name in ("loss", "val_loss"):
@@ -175,6 +209,14 @@ class BestWeights(keras.callbacks.Callback):
         self.best, self.epoch = value, epoch + 1
         with self._average.applied() if self._average else nullcontext(), whole(self._path) as beside:
             self._network.save_weights(beside)
+
+    def memory(self) -> dict[str, Any]:
+        """The best value and its epoch; its weights have a file of their own."""
+        return {"best": self.best, "epoch": self.epoch}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Takes up what it remembered."""
+        self.best, self.epoch = memory["best"], memory["epoch"]
 
     def restore(self) -> None:
         """Puts the best weights back into the network."""

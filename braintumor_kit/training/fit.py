@@ -1,7 +1,7 @@
 """Fitting a classifier as a recipe's [training] and [callbacks] say."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +31,25 @@ from braintumor_kit.training.callbacks import (
     Plateau,
     RateSchedule,
     Steps,
+    Stopping,
     require_tensorboard,
     tensorboard_writer,
+)
+from braintumor_kit.training.checkpoint import (
+    Checkpoint,
+    Keeper,
+    Position,
+    Remembers,
+    load_checkpoint,
+    put_back,
 )
 from braintumor_kit.training.compiled import compile_where_it_pays
 from braintumor_kit.training.features import Features, Frozen, feature_stores, frozen_part
 from braintumor_kit.training.optimizers import make_optimizer
 from braintumor_kit.training.trainee import Trainee
+
+LATEST = Path("checkpoints") / "latest.safetensors"
+"""The checkpoint that a training goes on from, in its run folder."""
 
 
 @dataclass(frozen=True)
@@ -107,28 +119,52 @@ def fit(
     folder: Path,
     watch: Watch,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    resume: bool = False,
 ) -> Fitted:
     """Trains phase by phase and leaves the classifier with the weights of the best epoch.
 
     Args:
         folder: of the run; `history.csv` and `checkpoints/` are written there as training goes on.
         callbacks: further ones.
+        resume: go on from the checkpoint in the folder, on the same trajectory: in float32 on a CPU the history, times
+            aside, and the weights are those of a training that was never interrupted, bit for bit.
 
     Raises:
         WorkError: where the loss is not finite, or a file cannot be written.
+        InputError: where there is no checkpoint to go on from, or it is not of this network.
     """
+    checkpoint = load_checkpoint(folder / LATEST) if resume else None
     training = task.training
     listeners = [watch.epoch, *([tensorboard_writer(folder / "tensorboard")] if task.callbacks.tensorboard else [])]
     history = History(folder / "history.csv", task.train, listeners)
     average = WeightAverage(classifier.model.variables, training.ema) if training.ema else None
     best = BestWeights(classifier.logits, folder / "checkpoints" / "best.weights.h5", training.select, average)
-    steps = Steps(watch.step, len(task.train), sum(phase.epochs for phase in phases(training)))
+    steps = Steps(watch.step, task.train.steps, sum(phase.epochs for phase in phases(training)))
     always = [history, *([average] if average else []), best, steps, *callbacks]
+    remembering: dict[str, Remembers] = {"history": history, "best": best, **({"average": average} if average else {})}
+    averages = average.tensors if average else []
+    if checkpoint is not None:
+        put_back(checkpoint, classifier.logits, averages)
+        for name, callback in remembering.items():
+            callback.recall(checkpoint.memories[name])
     with kept_memory():
-        for phase in phases(training):
-            _run_phase(phase, len(history.epochs), classifier, task, always, watch)
+        for number, phase in enumerate(phases(training)):
+            begin = _beginning(number, phase, len(history.epochs), checkpoint)
+            if begin is not None:
+                kept = Kept(folder / LATEST, begin, averages, remembering)
+                _run_phase(phase, kept, classifier, task, always, watch)
     best.restore()
     return Fitted(tuple(history.epochs), best.epoch, best.best)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a training in that run folder can go on."""
+    return (folder / LATEST).is_file()
+
+
+def forget_checkpoint(folder: Path) -> None:
+    """Removes what only an unfinished training needs."""
+    (folder / LATEST).unlink(missing_ok=True)
 
 
 def check(classifier: Classifier, training: TrainingTable, callbacks: CallbacksTable) -> None:
@@ -190,14 +226,35 @@ class Lesson:
     features: tuple[keras.callbacks.Callback, ...] = ()
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a phase as it goes on.
+
+    Attributes:
+        path: of the checkpoint.
+        begin: where the phase begins or goes on.
+        averages, remembering: what is kept beside the network.
+    """
+
+    path: Path
+    begin: Checkpoint
+    averages: Sequence[torch.Tensor]
+    remembering: Mapping[str, Remembers]
+
+
+def _beginning(number: int, phase: Phase, epochs: int, checkpoint: Checkpoint | None) -> Checkpoint | None:
+    """Where a phase begins, after so many epochs of those before it; None where it is over already."""
+    at = checkpoint.position if checkpoint else Position()
+    if checkpoint is None or number > at.phase:
+        return Checkpoint(Position(number, epochs, epochs))
+    over = number < at.phase or at.stopped or at.epoch >= at.first_epoch + phase.epochs
+    return None if over else checkpoint
+
+
 def _run_phase(
-    phase: Phase,
-    first_epoch: int,
-    classifier: Classifier,
-    task: Task,
-    always: list[keras.callbacks.Callback],
-    watch: Watch,
+    phase: Phase, kept: Kept, classifier: Classifier, task: Task, always: list[keras.callbacks.Callback], watch: Watch
 ) -> None:
+    first_epoch = kept.begin.position.first_epoch
     classifier.model.trainable = True
     for layer in frozen_layers(classifier, phase.trainable):
         layer.trainable = False
@@ -208,26 +265,42 @@ def _run_phase(
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
     if not lesson.features:
-        first_batch, steps = task.train[0][0], phase.epochs * len(task.train)
+        first_batch, steps = task.train[0][0], phase.epochs * task.train.steps
         compile_where_it_pays(lesson.trainee, first_batch, task.training.compile, steps, watch.say)
     elif task.training.compile is True:
         watch.say("what runs on features is not compiled: there is little of it")
-    schedule = RateSchedule(phase.schedule, phase.learning_rate, first_epoch, phase.epochs, len(task.train))
-    lesson.trainee.fit(
-        lesson.train,
-        validation_data=lesson.validation,
-        initial_epoch=first_epoch,
-        epochs=first_epoch + phase.epochs,
-        callbacks=[
-            Clock(lesson.trainee, lesson.train, task.seed),
-            schedule,
-            *always,
-            *_plateau_callbacks(task.callbacks, first_epoch, phase.schedule),
-            *lesson.features,  # last: all that measures the epoch's time has begun
-        ],
-        shuffle=False,  # the batches come in their own order; Keras would shuffle them once more
-        verbose=0,
-    )
+    waiting = _waiting_callbacks(task.callbacks, first_epoch, phase.schedule)
+    keeper = Keeper(
+        kept.path, lesson.trainee, classifier.logits, kept.averages, {**kept.remembering, **waiting}, kept.begin,
+        task.train.steps,
+    )  # fmt: skip
+    callbacks = [
+        Clock(lesson.trainee, lesson.train, task.seed),
+        RateSchedule(phase.schedule, phase.learning_rate, first_epoch, phase.epochs, task.train.steps),
+        *always,
+        *waiting.values(),
+        *lesson.features,  # all that measures the epoch's time has begun
+        keeper,
+    ]
+    if keeper.position.step:  # the rest of the epoch in which training stopped
+        lesson.train.skipped = keeper.position.step
+        _run_epochs(lesson, keeper.position.epoch, keeper.position.epoch + 1, callbacks)
+        lesson.train.skipped = 0
+    if not keeper.position.stopped:
+        _run_epochs(lesson, keeper.position.epoch, first_epoch + phase.epochs, callbacks)
+
+
+def _run_epochs(lesson: Lesson, first: int, end: int, callbacks: list[keras.callbacks.Callback]) -> None:
+    if first < end:
+        lesson.trainee.fit(
+            lesson.train,
+            validation_data=lesson.validation,
+            initial_epoch=first,
+            epochs=end,
+            callbacks=callbacks,
+            shuffle=False,  # the batches come in their own order; Keras would shuffle them once more
+            verbose=0,
+        )
 
 
 def _on_slices(classifier: Classifier, task: Task) -> Lesson:
@@ -257,13 +330,14 @@ def _on_features(phase: Phase, first_epoch: int, classifier: Classifier, task: T
     return Lesson(trainee, train, validation, (work,))
 
 
-def _plateau_callbacks(
+def _waiting_callbacks(
     callbacks: CallbacksTable, first_epoch: int, schedule: ScheduleTable
-) -> list[keras.callbacks.Callback]:
-    chosen: list[keras.callbacks.Callback] = []
+) -> dict[str, Plateau | Stopping]:
+    """Those that wait for an improvement, by the names under which their memory is kept."""
+    chosen: dict[str, Plateau | Stopping] = {}
     if callbacks.reduce_lr_on_plateau:
         warm = first_epoch + math.ceil(schedule.warmup_epochs)
-        chosen.append(Plateau(warm, **callbacks.reduce_lr_on_plateau.model_dump()))
+        chosen["reduce_lr_on_plateau"] = Plateau(warm, **callbacks.reduce_lr_on_plateau.model_dump())
     if callbacks.early_stopping:
-        chosen.append(keras.callbacks.EarlyStopping(**callbacks.early_stopping.model_dump()))
+        chosen["early_stopping"] = Stopping(**callbacks.early_stopping.model_dump())
     return chosen

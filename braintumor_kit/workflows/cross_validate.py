@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from braintumor_kit.contracts import InputError
-from braintumor_kit.data.split import split_digest
 from braintumor_kit.evaluation.metrics import HEADLINES, evaluate
 from braintumor_kit.files import read_csv, read_json, write_csv, write_json
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, end_record, fold_runs, save_recipe, start_record, try_to_end_record, update_record
+from braintumor_kit.training.fit import has_checkpoint
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.material import Material, all_leaks
 from braintumor_kit.workflows.train import build, train_into
+from braintumor_kit.workflows.unchanged import plugin_records, recipe_digest, split_digests
 
 
 def begin(
@@ -42,7 +42,9 @@ def begin(
         "classes": list(materials[0].dataset.classes),
         "samples": len(samples),
         "data_digest": materials[0].dataset.digest,
-        "split_digests": _split_digests(materials),
+        "plugins": plugin_records(recipe),
+        "recipe_digest": recipe_digest(recipe),
+        "split_digests": split_digests(materials),
         "leaks": leaks.as_json() if (leaks := all_leaks(materials)) else None,
         "reported_on": "test",
     }
@@ -51,24 +53,6 @@ def begin(
 
 def _tested_in(splits: Sequence[Sequence[str]], place: int) -> int:
     return next(number for number, split in enumerate(splits, start=1) if split[place] == "test")
-
-
-def _split_digests(materials: Sequence[Material]) -> list[str]:
-    return [split_digest(material.dataset.samples, material.split) for material in materials]
-
-
-def check_unchanged(run: Run, materials: Sequence[Material]) -> None:
-    """Holds the data to what they were when a cross-validation began.
-
-    Raises:
-        InputError: where the folds would not fit together any more.
-    """
-    if run.record.get("data_digest") != materials[0].dataset.digest:
-        raise InputError(
-            f"the data set is not what it was when '{run.folder}' began: its folds would not fit together."
-        )
-    if run.record.get("split_digests") != _split_digests(materials):
-        raise InputError(f"the folds are not those of '{run.folder}': it was made by another version of btkit.")
 
 
 def cross_validate(
@@ -90,7 +74,8 @@ def cross_validate(
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         try_to_end_record(run, status, f"{type(error).__name__}: {error}")
-        reporter.say(f"finished folds are kept; go on with: btkit run --resume {shlex.quote(str(run.folder))}")
+        reporter.say("finished folds are kept, and of the others what was done by their last checkpoints")
+        reporter.say(f"go on with: btkit run --resume {shlex.quote(str(run.folder))}")
         raise
     end_record(run, "finished")
 
@@ -100,11 +85,13 @@ def _finished(fold: Run) -> bool:
 
 
 def _train_fold(fold: Run, recipe: Recipe, text: str, material: Material, argv: list[str], reporter: Reporter) -> None:
-    shutil.rmtree(fold.folder, ignore_errors=True)  # of an attempt that did not finish
-    fold.folder.mkdir(parents=True)
+    goes_on = has_checkpoint(fold.folder)
+    if not goes_on:
+        shutil.rmtree(fold.folder, ignore_errors=True)  # of an attempt that did not get that far
+        fold.folder.mkdir(parents=True)
     seed_everything(recipe.tables.seed)
     classifier = build(recipe, material.dataset)
-    train_into(Run(fold.folder), recipe, text, material, classifier, argv, datetime.now(UTC), reporter)
+    train_into(Run(fold.folder), recipe, text, material, classifier, argv, datetime.now(UTC), reporter, goes_on)
 
 
 def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:

@@ -1,5 +1,6 @@
 """One training: from a recipe and its material to a whole run folder."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,16 +22,17 @@ from braintumor_kit.files import whole, write_csv, write_json
 from braintumor_kit.model.build import Classifier, build_classifier
 from braintumor_kit.model.precision import PRECISIONS, describe_device, keras_device, resolve_precision
 from braintumor_kit.progress import Reporter, log_to
-from braintumor_kit.recipe.load import ChosenPlugin, Recipe
+from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, end_record, save_recipe, start_record, try_to_end_record, update_record
 from braintumor_kit.training.batches import Batches, Labels, balanced_weights
 from braintumor_kit.training.callbacks import Epoch
-from braintumor_kit.training.fit import Fitted, Task, Watch, fit
+from braintumor_kit.training.fit import Fitted, Task, Watch, fit, forget_checkpoint, has_checkpoint
 from braintumor_kit.training.store import store_of
 from braintumor_kit.workflows.explain_tables import explain_at_end
 from braintumor_kit.workflows.judge import judge
 from braintumor_kit.workflows.material import Material
+from braintumor_kit.workflows.unchanged import plugin_records, recipe_digest
 
 
 def train_into(
@@ -42,21 +44,24 @@ def train_into(
     argv: list[str],
     started: datetime,
     reporter: Reporter,
+    resume: bool = False,
 ) -> None:
     """Trains and evaluates in a run folder that exists, and records it.
 
     Args:
         text: the recipe as given.
+        resume: go on from the run's checkpoint; what is known at the start was written before.
 
     Raises:
         WorkError: where the work fails on the way; the run folder keeps what was done.
     """
-    with (
-        log_to(run.folder / "log.txt"),
-        _recorded(run, recipe, text, material, classifier, argv, started, reporter),
-    ):
-        reporter.say(f"run {run.folder}")
-        fitted = _fit(recipe, material, classifier, run, reporter)
+    with log_to(run.folder / "log.txt"), _ending_recorded(run, reporter):
+        if resume:
+            update_record(run, status="running", ended=None, reason=None)
+        else:
+            _begin(run, recipe, text, material, classifier, argv, started)
+        reporter.say(f"run {run.folder}{' goes on' if resume else ''}")
+        fitted = _fit(recipe, material, classifier, run, reporter, resume)
         update_record(run, best_epoch=fitted.best_epoch, **{f"best_{recipe.tables.training.select}": fitted.best})
         _save_model(classifier, run)
         probabilities = _evaluate(recipe, material, classifier, fitted, run, reporter)
@@ -75,8 +80,7 @@ def build(recipe: Recipe, dataset: Dataset) -> Classifier:
     return classifier
 
 
-@contextmanager
-def _recorded(
+def _begin(
     run: Run,
     recipe: Recipe,
     text: str,
@@ -84,23 +88,26 @@ def _recorded(
     classifier: Classifier,
     argv: list[str],
     started: datetime,
-    reporter: Reporter,
-) -> Iterator[None]:
-    """Writes what is known at the start, and at the end how it went."""
+) -> None:
+    """Writes what is known at the start."""
     save_recipe(run, text, recipe.resolved())
     _write_split(run, material)
-    extra = _description(recipe, material, classifier)
-    start_record(run, argv, recipe.tables.seed, started, extra)
+    start_record(run, argv, recipe.tables.seed, started, _description(recipe, material, classifier))
+
+
+@contextmanager
+def _ending_recorded(run: Run, reporter: Reporter) -> Iterator[None]:
+    """Writes at the end how it went."""
     try:
         yield
-    except KeyboardInterrupt:
-        try_to_end_record(run, "interrupted", "KeyboardInterrupt")
-        reporter.say(f"interrupted; {run.folder} keeps history.csv and the best weights of the epochs that were done")
-        raise
     except BaseException as error:
-        try_to_end_record(run, "failed", f"{type(error).__name__}: {error}")
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        try_to_end_record(run, status, f"{type(error).__name__}: {error}")
+        if has_checkpoint(run.folder):
+            reporter.say(f"go on where it stopped with: btkit run --resume {shlex.quote(str(run.folder))}")
         raise
     end_record(run, "finished")
+    forget_checkpoint(run.folder)
 
 
 def _description(recipe: Recipe, material: Material, classifier: Classifier) -> dict[str, Any]:
@@ -108,8 +115,8 @@ def _description(recipe: Recipe, material: Material, classifier: Classifier) -> 
     return {
         "device": describe_device(),
         "precision": resolve_precision(recipe.tables.training.precision),
-        "plugins": {plugin.info.kind: _plugin_record(plugin) for plugin in (recipe.source, recipe.backbone)}
-        | {"explainers": [_plugin_record(plugin) for plugin in recipe.explainers]},
+        "plugins": plugin_records(recipe),
+        "recipe_digest": recipe_digest(recipe),
         "classes": list(dataset.classes),
         "samples": len(dataset.samples),
         "groups": len({sample.group for sample in dataset.samples if sample.group is not None}) or None,
@@ -124,10 +131,6 @@ def _description(recipe: Recipe, material: Material, classifier: Classifier) -> 
         "selected_on": f"validation {recipe.tables.training.select.removeprefix('val_')}",
         "reported_on": "test" if "test" in material.split else None,
     }
-
-
-def _plugin_record(plugin: ChosenPlugin) -> dict[str, str]:
-    return {"name": plugin.info.name, "version": plugin.info.version, "target": plugin.info.target}
 
 
 def _write_split(run: Run, material: Material) -> None:
@@ -164,13 +167,15 @@ def make_task(recipe: Recipe, material: Material, reporter: Reporter) -> Task:
     )
 
 
-def _fit(recipe: Recipe, material: Material, classifier: Classifier, run: Run, reporter: Reporter) -> Fitted:
+def _fit(
+    recipe: Recipe, material: Material, classifier: Classifier, run: Run, reporter: Reporter, resume: bool
+) -> Fitted:
     task = make_task(recipe, material, reporter)
     precision = resolve_precision(recipe.tables.training.precision)
     reporter.say(f"training in {precision}; weights: {classifier.weights}")
     with reporter.bars("features of the frozen part", "training, step") as (features, steps):
         watch = Watch(lambda row: reporter.say(_epoch_line(row)), steps, features, reporter.say)
-        return fit(classifier, task, run.folder, watch)
+        return fit(classifier, task, run.folder, watch, resume=resume)
 
 
 def _epoch_line(row: Epoch) -> str:

@@ -9,14 +9,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import scipy
+from btkit_plugins.phantom.painting import ideal_slice, tumour_mask
+from btkit_plugins.phantom.patients import CLASSES, Purpose, draw_patient, draw_slice, label_of
+from btkit_plugins.phantom.randomness import stream
+from btkit_plugins.phantom.template import template_digest, template_paths
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from braintumor_kit.contracts import ImageError, PluginOptions, Sample, Source
-from braintumor_kit.phantom.painting import ideal_slice, tumour_mask
-from braintumor_kit.phantom.patients import CLASSES, Purpose, draw_patient, draw_slice, label_of
-from braintumor_kit.phantom.randomness import stream
-from braintumor_kit.phantom.template import template_digest, template_paths
 
 GENERATOR_VERSION = 1
 """Raised with every change that moves a pixel, so that no cache keeps pictures of an older phantom."""

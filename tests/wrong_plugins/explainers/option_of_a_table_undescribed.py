@@ -8,7 +8,7 @@ from braintumor_kit.contracts import Explainer, ModelView, PluginOptions
 BREAKS = "options_described"
 
 
-class Curve(BaseModel):
+class Curve(BaseModel, extra="forbid"):
     power: float = 0.5
 
 

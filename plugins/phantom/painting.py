@@ -5,15 +5,14 @@ from functools import partial
 from typing import Self
 
 import numpy as np
+from btkit_plugins.phantom import head
+from btkit_plugins.phantom.head import Tones, blend, inside
+from btkit_plugins.phantom.lesions import Surroundings
+from btkit_plugins.phantom.patients import Body, Patient
+from btkit_plugins.phantom.planes import Slice
+from btkit_plugins.phantom.randomness import Floats, smoothstep
+from btkit_plugins.phantom.template import load_template
 from numpy.typing import NDArray
-
-from braintumor_kit.phantom import head
-from braintumor_kit.phantom.head import Tones, blend, inside
-from braintumor_kit.phantom.lesions import Surroundings
-from braintumor_kit.phantom.patients import Body, Patient
-from braintumor_kit.phantom.planes import Slice
-from braintumor_kit.phantom.randomness import Floats, smoothstep
-from braintumor_kit.phantom.template import load_template
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from btkit_plugins.phantom.randomness import Floats
 from scipy.spatial.transform import Rotation
-
-from braintumor_kit.phantom.randomness import Floats
 
 PLANES = ("axial", "coronal", "sagittal")
 NORMAL_AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from btkit_plugins.phantom.randomness import Floats, Waves, smoothstep
 from numpy.typing import NDArray
 from scipy import ndimage
-
-from braintumor_kit.phantom.randomness import Floats, Waves, smoothstep
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from btkit_plugins.phantom.randomness import Floats
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from braintumor_kit.contracts import InputError
-from braintumor_kit.phantom.randomness import Floats
 
 TISSUES = ("t1", "gm", "wm")
 FILE_NAME = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"

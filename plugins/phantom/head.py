@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
+from btkit_plugins.phantom.randomness import Floats, smoothstep
 from numpy.typing import NDArray
 from scipy import ndimage
-
-from braintumor_kit.phantom.randomness import Floats, smoothstep
 
 Triple = tuple[float, float, float]
 

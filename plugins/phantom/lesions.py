@@ -9,10 +9,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
+from btkit_plugins.phantom.head import Tones, Triple, blend, inside, texture
+from btkit_plugins.phantom.randomness import Floats, Waves, smoothstep
 from numpy.typing import NDArray
-
-from braintumor_kit.phantom.head import Tones, Triple, blend, inside, texture
-from braintumor_kit.phantom.randomness import Floats, Waves, smoothstep
 
 FINE: Triple = (2.4, 2.4, 2.4)
 """The grain of the tumours' texture, in mm."""

@@ -10,14 +10,13 @@ from enum import IntEnum
 from functools import cache, lru_cache
 
 import numpy as np
+from btkit_plugins.phantom.head import Tones, Triple
+from btkit_plugins.phantom.lesions import Adenoma, Glioma, Lesion, Meningioma
+from btkit_plugins.phantom.planes import NORMAL_AXIS, Slice
+from btkit_plugins.phantom.randomness import Floats, Waves, stream
+from btkit_plugins.phantom.scanner import Scanner, draw_scanner
+from btkit_plugins.phantom.template import load_template
 from scipy import ndimage
-
-from braintumor_kit.phantom.head import Tones, Triple
-from braintumor_kit.phantom.lesions import Adenoma, Glioma, Lesion, Meningioma
-from braintumor_kit.phantom.planes import NORMAL_AXIS, Slice
-from braintumor_kit.phantom.randomness import Floats, Waves, stream
-from braintumor_kit.phantom.scanner import Scanner, draw_scanner
-from braintumor_kit.phantom.template import load_template
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 STEP = 2**0.5 - 1

@@ -1,0 +1,88 @@
+"""Whether a run can go on as it began: its recipe, data, plugins and packages are what they were."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from braintumor_kit.contracts import InputError
+from braintumor_kit.data.split import split_digest
+from braintumor_kit.recipe.load import ChosenPlugin, Recipe
+from braintumor_kit.runs import Run, commit, package_versions, update_record
+from braintumor_kit.workflows.material import Material
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """SHA-256 of every value in force."""
+    return hashlib.sha256(json.dumps(recipe.resolved(), sort_keys=True).encode()).hexdigest()
+
+
+def plugin_records(recipe: Recipe) -> dict[str, Any]:
+    """Names, versions and targets of the plugins of a recipe."""
+    of_kinds = {plugin.info.kind: _plugin_record(plugin) for plugin in (recipe.source, recipe.backbone)}
+    return of_kinds | {"explainers": [_plugin_record(plugin) for plugin in recipe.explainers]}
+
+
+def _plugin_record(plugin: ChosenPlugin) -> dict[str, str]:
+    return {"name": plugin.info.name, "version": plugin.info.version, "target": plugin.info.target}
+
+
+def split_digests(materials: Sequence[Material]) -> list[str]:
+    """The digest of each division."""
+    return [split_digest(material.dataset.samples, material.split) for material in materials]
+
+
+def hold_to_beginning(run: Run, recipe: Recipe, materials: Sequence[Material], argv: list[str], accept: bool) -> None:
+    """Compares what a run goes on with with what it began with, and records that it goes on.
+
+    Args:
+        accept: go on all the same, and record what changed.
+
+    Raises:
+        InputError: where something changed and is not accepted.
+    """
+    changed = list(_changes(run.record, recipe, materials))
+    if changed and not accept:
+        lines = "\n".join(f"  {line}" for line in changed)
+        raise InputError(
+            f"'{run.folder}' cannot go on as it began:\n{lines}\n"
+            "Put it back as it was, or go on all the same, which is recorded, with --accept-changes."
+        )
+    went_on = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "argv": argv, "changes": changed}
+    update_record(run, resumed=[*run.record.get("resumed", []), went_on])
+
+
+def _changes(record: Mapping[str, Any], recipe: Recipe, materials: Sequence[Material]) -> Iterator[str]:
+    """What differs, a sentence each."""
+    now: dict[str, Any] = {
+        "recipe_digest": recipe_digest(recipe),
+        "data_digest": materials[0].dataset.digest,
+        "plugins": plugin_records(recipe),
+    }
+    now |= (
+        {"split_digests": split_digests(materials)}
+        if record.get("folds")
+        else {"split_digest": split_digests(materials)[0]}
+    )
+    words = {
+        "recipe_digest": "the recipe in force (resolved.json) is another one",
+        "data_digest": "the data set is another one",
+        "plugins": "a plugin, or its version, is another one",
+        "split_digest": "the split is another one",
+        "split_digests": "the folds are others",
+    }
+    for key, value in now.items():
+        if key in record and record[key] != value:
+            yield words[key]
+    yield from _changed_versions(record)
+
+
+def _changed_versions(record: Mapping[str, Any]) -> Iterator[str]:
+    current = package_versions()
+    for name, before in record.get("packages", {}).items():
+        if current.get(name) != before:
+            yield f"{name} was {before} and is {current.get(name)}"
+    code, now = record.get("code") or {}, commit() or {}
+    if code.get("commit") != now.get("commit"):
+        yield f"btkit's own commit was {code.get('commit')} and is {now.get('commit')}"
