@@ -191,7 +191,7 @@ def test_an_interruption_keeps_what_was_done(
     ended = attempt("training.epochs=3")
     (run,) = (tmp_path / "runs").iterdir()
     assert ended.status == 130
-    assert "keeps history.csv and the best weights" in ended.err
+    assert f"go on where it stopped with: btkit run --resume {run}" in ended.err
     assert (run / "history.csv").read_text().count("\n") >= 2
     assert (run / "checkpoints" / "best.weights.h5").is_file()
     assert json.loads((run / "record.json").read_text())["status"] == "interrupted"

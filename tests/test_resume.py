@@ -165,7 +165,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 SMALL = (
-    "source.patients=16", "source.size=64", "pixels.image_size=64", "training.epochs=5", "training.batch_size=4",
+    "source.patients=16", "source.size=64", "pixels.image_size=64", "training.epochs=8", "training.batch_size=4",
     "training.precision=float32", "backbone.depth=18", "explain=[]", "callbacks.reduce_lr_on_plateau.patience=1",
     "callbacks.reduce_lr_on_plateau.min_delta=1.0",
 )  # fmt: skip
@@ -173,6 +173,16 @@ SMALL = (
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "braintumor_kit", "run", *map(str, arguments)]
+
+
+def begun(arguments: list[str]) -> "subprocess.Popen[str]":
+    """A process that hears Ctrl-C, also where a script runs these tests in the background and has it ignored."""
+    return subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def kill_when(run: Path, epochs: int, process: "subprocess.Popen[str]", sign: signal.Signals) -> None:
@@ -194,10 +204,10 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(tmp_path: Path) -> None
     begin = [*command("resnet_adam"), *options, "--runs", str(tmp_path), "--name"]
     subprocess.run([*begin, "whole"], check=True, capture_output=True)
     run = tmp_path / "killed"
-    with subprocess.Popen([*begin, "killed"], stderr=subprocess.PIPE, text=True) as process:
+    with begun([*begin, "killed"]) as process:
         kill_when(run, 1, process, signal.SIGKILL)
     assert read_json(run / "record.json")["status"] == "running"
-    with subprocess.Popen(command("--resume", run), stderr=subprocess.PIPE, text=True) as process:
+    with begun(command("--resume", run)) as process:
         kill_when(run, 3, process, signal.SIGINT)
         assert process.returncode == 130
         said = process.stderr.read() if process.stderr else ""
