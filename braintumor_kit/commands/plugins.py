@@ -113,12 +113,9 @@ def check(ctx: click.Context, kind: str, name: str, as_json: bool) -> int:
         from braintumor_kit.testing.run import Examination, Outcome, Result
     examination = Examination(registry(ctx), kind, name)
     outcomes: list[Outcome] = []
-    outcome_after = iter(examination.outcomes())
-    while True:
+    for each in examination.checks:
         with redirect_stdout(sys.stderr):  # what the plugin prints is no part of the result
-            outcome = next(outcome_after, None)
-        if outcome is None:
-            break
+            outcome = examination.outcome(each.name)
         outcomes.append(outcome)
         if not as_json:
             click.echo(outcome.told)

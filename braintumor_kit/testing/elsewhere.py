@@ -2,7 +2,7 @@
 
     python -m braintumor_kit.testing.elsewhere < {"info": {...}, "options": {...}}
 
-prints how the source lists its samples there, as one JSON value behind a mark.
+tells, as `braintumor_kit.testing.told` has it, how the source lists its samples there.
 """
 
 import json
@@ -15,8 +15,8 @@ from typing import Any
 from braintumor_kit.contracts import Source
 from braintumor_kit.recipe.load import choose
 from braintumor_kit.registry import PluginInfo
+from braintumor_kit.testing.told import tell, told
 
-MARK = "btkit-source-elsewhere:"
 SOME = 8
 _SECONDS = 120.0
 
@@ -50,14 +50,13 @@ def listed_elsewhere(info: PluginInfo, options: Mapping[str, Any]) -> Listing:
     asked = json.dumps({"info": asdict(info), "options": options})
     command = [sys.executable, "-m", __name__]
     done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    _, marked, told = done.stdout.partition(MARK)
-    if not marked:
+    values = told(done.stdout)
+    if values is None:
         return Listing(error=(done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
-    values = json.loads(told.splitlines()[0])  # the plugin may print more as the process ends
     return Listing(tuple(values["samples"]), values["groups"])
 
 
 if __name__ == "__main__":
     given = json.load(sys.stdin)
     chosen = choose(PluginInfo(**given["info"]), given["options"])
-    print(MARK + json.dumps(asdict(listed(chosen.make()))))
+    tell(asdict(listed(chosen.make())))

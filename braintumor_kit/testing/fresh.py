@@ -2,11 +2,10 @@
 
     python -m braintumor_kit.testing.fresh KIND NAME [FOLDER]...
 
-prints one JSON value behind a mark, as plugins may print what they like: whether listing imported the plugin, the error
-that loading it ended with, and whether its own code asked for tensorflow.
+tells, as `braintumor_kit.testing.told` has it, whether listing imported the plugin, the error that loading it ended
+with, and whether its own code asked for tensorflow.
 """
 
-import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -16,11 +15,10 @@ from typing import Any
 
 from braintumor_kit.contracts import BtkitError
 from braintumor_kit.registry import PluginInfo, Registry
+from braintumor_kit.testing.told import tell, told
 
 SECONDS = 60.0
 """A plugin that takes longer to import is called faulty."""
-
-MARK = "btkit-plugin-fresh:"
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,8 @@ def load_afresh(registry: Registry, info: PluginInfo) -> Fresh:
         )
     except subprocess.TimeoutExpired:
         return Fresh(error=f"{info} takes longer than {SECONDS:.0f} s to import.")
-    _, marked, told = done.stdout.partition(MARK)
-    if marked:
-        return Fresh(**json.loads(told.splitlines()[0]))  # the plugin may print more as the process ends
+    if (values := told(done.stdout)) is not None:
+        return Fresh(**values)
     return Fresh(error=f"{info} ended the process with status {done.returncode}.")
 
 
@@ -84,4 +81,4 @@ def _note(event: str, arguments: tuple[Any, ...], package: str, asked: list[str]
 
 
 if __name__ == "__main__":
-    print(MARK + json.dumps(asdict(_load_here(sys.argv[1], sys.argv[2], sys.argv[3:]))))
+    tell(asdict(_load_here(sys.argv[1], sys.argv[2], sys.argv[3:])))
