@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from braintumor_kit.errors import InputError, WorkError
 
@@ -112,6 +112,17 @@ def read_arrays(path: Path, largest: int, what: str, otherwise: str) -> dict[str
             zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         raise InputError(f"{path} is {otherwise}.") from error
     return arrays
+
+
+def take_space(file: BinaryIO, size: int) -> None:
+    """Takes the disk space of a whole file that is to be written through a memory map: on a full disk that would kill
+    the process.
+
+    Raises:
+        OSError: where there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def reason_of(error: OSError) -> str:

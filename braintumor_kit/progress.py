@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 log = logging.getLogger("btkit")
 """Everything that btkit tells goes through this logger."""
+
+TIME = "%Y-%m-%dT%H:%M:%S"
 
 QUIET_SECONDS = 20.0
 """Where there is no terminal, a running bar says how far it is this often."""
@@ -27,9 +30,9 @@ class Reporter:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console
 
-    def say(self, text: str) -> None:
-        """One line, to the user and to the log."""
-        log.info(text)
+    def say(self, text: str, event: str = "note", **fields: object) -> None:
+        """One line, to the user and to the log; there with the name of what happened and fields for programs."""
+        log.info(text, extra={"event": event, **fields})
         if self._console:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -87,16 +90,27 @@ class _SilentFileHandler(logging.FileHandler):
 
 
 @contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Inside, everything told is also written to `path`."""
-    handler = _SilentFileHandler(path, encoding="utf-8", delay=True, errors="backslashreplace")
-    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    log.addHandler(handler)
+def log_to(folder: Path) -> Iterator[None]:
+    """Inside, everything told is also written to `log.txt` of a folder, for people, and to `log.jsonl`, for programs:
+    one JSON object a line, with `time`, `level`, `message`, `event` and the event's own fields."""
+    lines = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", TIME)
+    objects = JsonFormatter(
+        ["asctime", "levelname", "message"], rename_fields={"asctime": "time", "levelname": "level"}, datefmt=f"{TIME}Z"
+    )
+    handlers = [_handler(folder / "log.txt", lines), _handler(folder / "log.jsonl", objects)]
     log.setLevel(logging.INFO)
+    for handler in handlers:
+        log.addHandler(handler)
     try:
         yield
     finally:
-        log.removeHandler(handler)
-        handler.close()
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+
+
+def _handler(path: Path, formatter: logging.Formatter) -> logging.Handler:
+    handler = _SilentFileHandler(path, encoding="utf-8", delay=True, errors="backslashreplace")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    return handler

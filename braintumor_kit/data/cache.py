@@ -7,12 +7,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from braintumor_kit.data.caches import cache_folder
 from braintumor_kit.data.dataset import Dataset, Progress, leave_out, quiet
 from braintumor_kit.data.pixels import prepare
-from braintumor_kit.data.rows import cache_folder, rows_of
+from braintumor_kit.data.rows import rows_of
 from braintumor_kit.recipe.tables import PixelsTable
 
-VERSION = 1
+VERSION = 2
 """Rises when prepared pixels change; caches of other versions are not used."""
 
 

@@ -1,48 +1,50 @@
 """One row a sample, computed once in parallel and kept on disk, so that later epochs and later runs decode nothing.
 
-Rows are written to one file that is memory-mapped when it is read. It is built beside its place and moved there
-whole, so that two runs may build the same one at once.
+Rows are written to one file that is memory-mapped when it is read, with checksums beside it that are compared when it
+is opened: a damaged one is made again.
 """
 
 import json
-import os
-import secrets
-import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import TimeoutError as Hung
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from numpy.typing import DTypeLike, NDArray
-from platformdirs import user_cache_path
 
 from braintumor_kit.contracts import ImageError, Sample, WorkError
+from braintumor_kit.data.caches import building, log, make_room, mark_used
 from braintumor_kit.data.dataset import BadImage, Dataset, Progress
-from braintumor_kit.files import reason_of, write_json
+from braintumor_kit.files import take_space, write_json
 from braintumor_kit.recipe.load import ChosenPlugin
-
-ENVIRONMENT = "BTKIT_CACHE"
 
 CHUNK = 32
 """Pictures that one task decodes: large enough to hide the cost of a task, small enough for steady progress."""
+
+HUNG = 300.0
+"""Seconds after which a task that gives nothing is taken to hang: ten a picture."""
+
+BLOCK = 2**26
+"""Bytes of a file under one checksum."""
+
+CHECKED = 64
+"""Of a file with more blocks, so many are checked on opening, evenly spaced: 4 GB, some seconds."""
+
+ROWS, CONTENT = "slices.npy", "content.json"
 
 Compute = Callable[[NDArray[Any]], Any]
 """From a picture, as the source gives it, to its row; raises ImageError where the picture is at fault. It is sent to
 other processes."""
 
 _Computed = tuple[NDArray[Any], list[tuple[int, str]]]
+_Rows = tuple[NDArray[Any], list[BadImage]]
 
 
-def cache_folder() -> Path:
-    """Where caches are kept: `BTKIT_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get(ENVIRONMENT) or user_cache_path("btkit"))
-
-
-def rows_of(
-    dataset: Dataset, folder: Path, row: NDArray[Any], compute: Compute, progress: Progress
-) -> tuple[NDArray[Any], list[BadImage]]:
+def rows_of(dataset: Dataset, folder: Path, row: NDArray[Any], compute: Compute, progress: Progress) -> _Rows:
     """A row of each sample, memory-mapped, read from `folder` or computed now; and the samples that have none.
 
     Args:
@@ -50,31 +52,61 @@ def rows_of(
         row: an empty row, which is also what stands in the place of an unreadable picture.
 
     Raises:
-        WorkError: where the cache cannot be written.
+        WorkError: where the cache cannot be written, or a process that decodes is lost or hangs.
     """
-    file = folder / "slices.npy"
-    if not file.is_file():
-        _build(dataset, folder, row, compute, progress)
-    bad = [BadImage(item["id"], item["reason"]) for item in json.loads((folder / "bad.json").read_text())]
-    return np.load(file, mmap_mode="r", allow_pickle=False), bad
+    shape = (len(dataset.samples), *row.shape)
+    if (kept := _opened(folder, row.dtype, shape)) is not None:
+        return kept
+    if folder.exists():
+        log.warning(f"the cache {folder} is damaged; it is made again")
+    with building(folder) as beside:
+        if (kept := _opened(folder, row.dtype, shape)) is not None:  # another process has made it meanwhile
+            return kept
+        make_room(row.nbytes * len(dataset.samples))
+        bad = _write(dataset, beside / ROWS, row, compute, progress)
+        content = {"bad": [{"id": item.id, "reason": item.reason} for item in bad], "crc32": _checksums(beside / ROWS)}
+        write_json(beside / CONTENT, content)
+    return np.load(folder / ROWS, mmap_mode="r", allow_pickle=False), bad
 
 
-def _build(dataset: Dataset, folder: Path, row: NDArray[Any], compute: Compute, progress: Progress) -> None:
-    beside = folder.with_name(f".building-{folder.name[:12]}-{secrets.token_hex(6)}")
+def _opened(folder: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> _Rows | None:
+    """What the cache holds; None where it holds nothing, or not what was written."""
     try:
-        beside.mkdir(parents=True, exist_ok=True)
-        bad = _write(dataset, beside / "slices.npy", row, compute, progress)
-        write_json(beside / "bad.json", [{"id": item.id, "reason": item.reason} for item in bad])
-        if not folder.exists():
-            beside.replace(folder)
-    except OSError as error:
-        if not (folder / "slices.npy").is_file():  # another run may have finished the same cache first
-            raise WorkError(
-                f"the cache of decoded slices in {folder.parent} cannot be written: {reason_of(error)}. "
-                f"Make room or set {ENVIRONMENT} to another folder."
-            ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        content = json.loads((folder / CONTENT).read_text(encoding="utf-8"))
+        bad = [BadImage(item["id"], item["reason"]) for item in content["bad"]]
+        rows = np.load(folder / ROWS, mmap_mode="r", allow_pickle=False)
+        if rows.dtype != dtype or rows.shape != shape or not _is_whole(folder / ROWS, content["crc32"]):
+            return None
+    except (OSError, ValueError, LookupError, TypeError, EOFError):
+        return None
+    mark_used(folder)
+    return rows, bad
+
+
+def _checksums(path: Path) -> list[int]:
+    """CRC-32 of each block of a file."""
+    with path.open("rb") as file:
+        return [_block(file, number) for number in range(_blocks(path))]
+
+
+def _is_whole(path: Path, checksums: list[int]) -> bool:
+    if len(checksums) != _blocks(path):
+        return False
+    every = np.unique(np.linspace(0, len(checksums) - 1, min(CHECKED, len(checksums))).round().astype(int))
+    with path.open("rb") as file:
+        return all(_block(file, int(number)) == checksums[number] for number in every)
+
+
+def _blocks(path: Path) -> int:
+    return -(-path.stat().st_size // BLOCK)
+
+
+def _block(file: BinaryIO, number: int) -> int:
+    file.seek(number * BLOCK)
+    checksum, left = 0, BLOCK
+    while left and (piece := file.read(min(left, 2**20))):
+        checksum, left = zlib.crc32(piece, checksum), left - len(piece)
+    return checksum
 
 
 def _write(dataset: Dataset, path: Path, row: NDArray[Any], compute: Compute, progress: Progress) -> list[BadImage]:
@@ -93,9 +125,8 @@ def _write(dataset: Dataset, path: Path, row: NDArray[Any], compute: Compute, pr
 def _new_map(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
     """Takes the disk space of the whole file first: writing to a map on a full disk would kill the process."""
     rows = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    with path.open("r+b") as file:
+        take_space(file, path.stat().st_size)
     return rows
 
 
@@ -109,9 +140,19 @@ def _computed(
     if len(chunks) < 4 or jobs < 2:
         yield from (_compute_chunk(plugin, chunk, row, compute) for chunk in chunks)
         return
-    with Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1) as parallel:
+    settings = {"return_as": "generator", "pre_dispatch": "2*n_jobs", "batch_size": 1, "timeout": HUNG}
+    done = 0
+    with Parallel(n_jobs=jobs, **settings) as parallel:
         try:
-            yield from parallel(delayed(_compute_chunk)(plugin, chunk, row, compute) for chunk in chunks)
+            for result in parallel(delayed(_compute_chunk)(plugin, chunk, row, compute) for chunk in chunks):
+                yield result
+                done += 1
+        except Hung as error:  # not the built-in one
+            stuck = chunks[done]
+            raise WorkError(
+                f"a process that decodes pictures hangs: nothing came for {HUNG:.0f} s, from '{stuck[0].id}' to "
+                f"'{stuck[-1].id}'. Nothing was kept of this cache; see whether these can be read, and run again."
+            ) from error
         except BrokenProcessPool as error:
             raise WorkError(
                 "a process that decodes pictures was lost, most likely for lack of memory. Nothing was kept of this "

@@ -10,12 +10,13 @@ from PIL import Image
 from scipy import stats
 
 from braintumor_kit.data.cache import cache_key, seen_digest
+from braintumor_kit.data.caches import cache_folder
 from braintumor_kit.data.dataset import BadImage, Dataset, Progress, quiet
 from braintumor_kit.data.pixels import head_mask, prepare, to_colour, to_display
-from braintumor_kit.data.rows import cache_folder, rows_of
+from braintumor_kit.data.rows import rows_of
 from braintumor_kit.recipe.tables import PixelsTable
 
-VERSION = 2
+VERSION = 3
 """Rises when the record changes; surveys of other versions are not used."""
 
 THUMBNAIL = 64

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from braintumor_kit.contracts import InputError, WorkError
+from braintumor_kit.contracts import InputError
 from braintumor_kit.data.dataset import Progress
 from braintumor_kit.files import whole, write_csv
 from braintumor_kit.recipe.tables import ScheduleTable
@@ -124,11 +124,7 @@ def _number(value: Any) -> float | None:
 
 
 class History(keras.callbacks.Callback):
-    """Keeps `history.csv` whole after every epoch and passes each new row on.
-
-    Raises:
-        WorkError: at the end of an epoch whose loss is not finite.
-    """
+    """Keeps `history.csv` whole after every epoch and passes each new row on."""
 
     def __init__(self, path: Path, batches: Batches, listeners: Sequence[Callable[[Epoch], None]]) -> None:
         super().__init__()
@@ -148,7 +144,6 @@ class History(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         logs = logs or {}
-        self._refuse_not_finite(epoch, logs)
         seconds = time.monotonic() - self._began
         row = Epoch(
             epoch=epoch + 1,
@@ -178,14 +173,6 @@ class History(keras.callbacks.Callback):
     def _write(self) -> None:
         names = [field.name for field in fields(Epoch)]
         write_csv(self._path, names, [list(asdict(item).values()) for item in self.epochs])
-
-    def _refuse_not_finite(self, epoch: int, logs: dict[str, float]) -> None:
-        for name in ("loss", "val_loss"):
-            if not math.isfinite(logs[name]):
-                raise WorkError(
-                    f"{name} is {logs[name]} in epoch {epoch + 1}; training stopped. The epochs before it are in "
-                    f'{self._path}. A lower training.learning_rate or precision = "float32" usually helps.'
-                )
 
 
 class BestWeights(keras.callbacks.Callback):

@@ -6,7 +6,7 @@ network and of the optimizer, the averages, the metrics of the epoch so far, and
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -120,6 +120,7 @@ class Keeper(keras.callbacks.Callback):
         remembering: callbacks, by the name under which their memory is kept.
         begin: where the phase begins, or the checkpoint of it that it goes on from.
         steps: steps of a whole epoch.
+        check: called before each checkpoint; raises where what was trained is not worth keeping.
 
     Attributes:
         position: of the latest checkpoint.
@@ -134,9 +135,10 @@ class Keeper(keras.callbacks.Callback):
         remembering: Mapping[str, Remembers],
         begin: Checkpoint,
         steps: int,
+        check: Callable[[], None],
     ) -> None:
         super().__init__()
-        self._path, self._trainee, self._network = path, trainee, network
+        self._path, self._trainee, self._network, self._check = path, trainee, network, check
         self._averages, self._remembering, self._steps = averages, remembering, steps
         self._memories, self._metrics_kept = begin.memories, begin.group("metrics")
         self._written, self._cost = time.monotonic(), 0.0
@@ -167,6 +169,7 @@ class Keeper(keras.callbacks.Callback):
         self._keep(replace(self.position, epoch=epoch + 1, step=0, stopped=bool(self._trainee.stop_training)))
 
     def _keep(self, position: Position) -> None:
+        self._check()
         began = time.monotonic()
         self._memories = {name: callback.memory() for name, callback in self._remembering.items()}
         save_checkpoint(self._path, Checkpoint(position, self._tensors(position.step > 0), self._memories))

@@ -1,5 +1,6 @@
 """Outputs of a frozen part of the network, computed once and kept, so that epochs run on the rest alone."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from braintumor_kit.data.caches import cache_folder
 from braintumor_kit.data.dataset import Progress
-from braintumor_kit.data.rows import cache_folder
+from braintumor_kit.files import take_space
 from braintumor_kit.model.fast import Graph, Program
 from braintumor_kit.recipe.tables import AugmentTable
 from braintumor_kit.training.augment import prepared
@@ -109,6 +111,7 @@ def feature_stores(frozen: Frozen, train: Store, validation: Store, views: int) 
 def _on_disk(folder: Path, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Store:
     half = dtype == torch.bfloat16
     with tempfile.TemporaryFile(dir=folder) as file:  # the map keeps what is in it
+        take_space(file, math.prod(shape) * (2 if half else 4))
         array = np.memmap(file, np.uint16 if half else np.float32, "w+", shape=shape)
     return Mapped(array, device, dtype=dtype if half else None)
 

@@ -45,6 +45,7 @@ from braintumor_kit.training.checkpoint import (
 )
 from braintumor_kit.training.compiled import compile_where_it_pays
 from braintumor_kit.training.features import Features, Frozen, feature_stores, frozen_part
+from braintumor_kit.training.finite import FiniteLoss
 from braintumor_kit.training.optimizers import make_optimizer
 from braintumor_kit.training.trainee import Trainee
 
@@ -269,14 +270,16 @@ def _run_phase(
         compile_where_it_pays(lesson.trainee, first_batch, task.training.compile, steps, watch.say)
     elif task.training.compile is True:
         watch.say("what runs on features is not compiled: there is little of it")
+    finite = FiniteLoss(lesson.trainee, task.train.steps, task.dtype, kept.path)
     waiting = _waiting_callbacks(task.callbacks, first_epoch, phase.schedule)
     keeper = Keeper(
         kept.path, lesson.trainee, classifier.logits, kept.averages, {**kept.remembering, **waiting}, kept.begin,
-        task.train.steps,
+        task.train.steps, finite.check,
     )  # fmt: skip
     callbacks = [
         Clock(lesson.trainee, lesson.train, task.seed),
         RateSchedule(phase.schedule, phase.learning_rate, first_epoch, phase.epochs, task.train.steps),
+        finite,
         *always,
         *waiting.values(),
         *lesson.features,  # all that measures the epoch's time has begun

@@ -44,7 +44,13 @@ class Trainee(keras.Model):
         self._program = program
         self._compiled: Callable[..., Tensor] | None = None
         self._compiled_for = 0
+        self._bad_step = torch.tensor(-1, device=self.device)
         self.built = True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return torch.device(self.network.variables[0].value.device)
 
     @property
     def is_compiled(self) -> bool:
@@ -69,6 +75,19 @@ class Trainee(keras.Model):
             return program(inputs, training=training)
         generator = augment_generator(self.seed, self.epoch, self.step, inputs.device) if training else None
         return program(prepared(inputs, self.channels, self.augmentation, generator), training=training)
+
+    def compute_loss(self, *arguments: Any, training: bool = True, **named: Any) -> Any:
+        """Keras' own, which also notes, without waiting for the device, at which step it was first not finite."""
+        loss = super().compute_loss(*arguments, training=training, **named)
+        if training:
+            bad = torch.isfinite(loss.detach()).logical_not_() & (self._bad_step < 0)
+            self._bad_step.masked_fill_(bad, self.step)
+        return loss
+
+    def first_bad_step(self) -> int | None:
+        """The first step so far whose loss was not finite; None where there was none. Waits for the device."""
+        step = int(self._bad_step)
+        return None if step < 0 else step
 
     def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Any:
         """Updates the metrics and says their names alone: to read their values after every step would be to wait for

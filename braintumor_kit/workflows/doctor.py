@@ -4,7 +4,6 @@ import platform
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,7 +11,7 @@ from packaging.requirements import Requirement
 
 from braintumor_kit import __version__
 from braintumor_kit.backend import torchvision_operators
-from braintumor_kit.data.rows import cache_folder
+from braintumor_kit.data.caches import cache_folder, cache_limit, entries
 from braintumor_kit.model.precision import describe_device, resolve_precision
 from braintumor_kit.runs import installed_version, package_versions
 
@@ -63,11 +62,9 @@ def _extra(extra: str, requirements: list[str]) -> str:
 
 
 def _caches() -> dict[str, Any]:
-    root = cache_folder()
-    caches = sorted(path for path in (root / "slices").glob("*") if path.is_dir())
-    total = sum(_size(path) for path in caches)
-    return {"folder": str(root), "decoded data sets": len(caches), "size": f"{total / 2**20:.0f} MiB"}
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    kept = entries()
+    return {
+        "folder": str(cache_folder()),
+        "caches": len(kept),
+        "size": f"{sum(entry.size for entry in kept) / 1e6:.0f} MB of {cache_limit() / 1e9:g} GB at most",
+    }

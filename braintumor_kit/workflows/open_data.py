@@ -5,21 +5,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.audit.subject import Recovered
-from braintumor_kit.contracts import Sample
+from braintumor_kit.contracts import InputError, Sample
 from braintumor_kit.data.cache import cache_key
+from braintumor_kit.data.caches import building, cache_folder, make_room, mark_used
 from braintumor_kit.data.dataset import Dataset, leave_out, read_dataset
 from braintumor_kit.data.held_out import HELD_OUT, held_out
 from braintumor_kit.data.joining import joined
-from braintumor_kit.data.rows import cache_folder
 from braintumor_kit.data.split import Split, check_trained, make_folds, make_split
 from braintumor_kit.data.survey import survey
-from braintumor_kit.files import whole
+from braintumor_kit.files import read_arrays, whole
 from braintumor_kit.matching import copies as matching
 from braintumor_kit.matching.copies import Copies, find_copies
 from braintumor_kit.matching.patients import SHIPPED, load_index, match
@@ -29,6 +30,10 @@ from braintumor_kit.recipe.tables import PixelsTable, SourceTable
 
 COPIES_VERSION = 1
 """Rises when what counts as a copy changes."""
+
+COPIES = tuple(Copies.__dataclass_fields__)
+LARGEST = 2**36
+"""Bytes that a cache of copies may have."""
 
 
 def open_dataset(recipe: DataRecipe, reporter: Reporter, on_bad_image: str | None = None) -> Dataset:
@@ -112,14 +117,28 @@ def copies_among(dataset: Dataset, records: NDArray[Any], reporter: Reporter) ->
         WorkError: where the cache cannot be written.
     """
     key = hashlib.sha256(f"{COPIES_VERSION} {matching.SAME} {cache_key(dataset, PixelsTable())}".encode())
-    path = cache_folder() / "copies" / f"{key.hexdigest()[:32]}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as kept:
-            return Copies(*(kept[name] for name in Copies.__dataclass_fields__))
-    with _bars(reporter) as progress:
-        copies = find_copies(records["thumbnail"], records["digest"], progress)
-    with whole(path) as beside, beside.open("wb") as file:
-        np.savez(file, **{name: getattr(copies, name) for name in Copies.__dataclass_fields__})
+    folder = cache_folder() / "copies" / key.hexdigest()[:32]
+    if (kept := _kept_copies(folder)) is not None:
+        return kept
+    with building(folder) as beside:
+        if (kept := _kept_copies(folder)) is not None:  # another process has found them meanwhile
+            return kept
+        with _bars(reporter) as progress:
+            copies = find_copies(records["thumbnail"], records["digest"], progress)
+        make_room(sum(getattr(copies, name).nbytes for name in COPIES))
+        with whole(beside / "copies.npz") as path, path.open("wb") as file:
+            np.savez(file, **{name: getattr(copies, name) for name in COPIES})
+    return copies
+
+
+def _kept_copies(folder: Path) -> Copies | None:
+    """What the cache holds; None where it holds nothing, or is damaged: archives carry checksums of what is in them."""
+    try:
+        kept = read_arrays(folder / "copies.npz", LARGEST, "the cache", "no cache of copies")
+        copies = Copies(*(kept[name] for name in COPIES))
+    except (InputError, KeyError):
+        return None
+    mark_used(folder)
     return copies
 
 

@@ -21,7 +21,7 @@ from braintumor_kit.evaluation.metrics import evaluate
 from braintumor_kit.files import whole, write_csv, write_json
 from braintumor_kit.model.build import Classifier, build_classifier
 from braintumor_kit.model.precision import PRECISIONS, describe_device, keras_device, resolve_precision
-from braintumor_kit.progress import Reporter, log_to
+from braintumor_kit.progress import Reporter, log, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, end_record, save_recipe, start_record, try_to_end_record, update_record
@@ -55,12 +55,12 @@ def train_into(
     Raises:
         WorkError: where the work fails on the way; the run folder keeps what was done.
     """
-    with log_to(run.folder / "log.txt"), _ending_recorded(run, reporter):
+    with log_to(run.folder), _ending_recorded(run, reporter):
         if resume:
             update_record(run, status="running", ended=None, reason=None)
         else:
             _begin(run, recipe, text, material, classifier, argv, started)
-        reporter.say(f"run {run.folder}{' goes on' if resume else ''}")
+        reporter.say(f"run {run.folder}{' goes on' if resume else ''}", "resumed" if resume else "begun")
         fitted = _fit(recipe, material, classifier, run, reporter, resume)
         update_record(run, best_epoch=fitted.best_epoch, **{f"best_{recipe.tables.training.select}": fitted.best})
         _save_model(classifier, run)
@@ -103,6 +103,7 @@ def _ending_recorded(run: Run, reporter: Reporter) -> Iterator[None]:
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         try_to_end_record(run, status, f"{type(error).__name__}: {error}")
+        log.error(status, extra={"event": status}, exc_info=isinstance(error, Exception))
         if has_checkpoint(run.folder):
             reporter.say(f"go on where it stopped with: btkit run --resume {shlex.quote(str(run.folder))}")
         raise
@@ -174,7 +175,7 @@ def _fit(
     precision = resolve_precision(recipe.tables.training.precision)
     reporter.say(f"training in {precision}; weights: {classifier.weights}")
     with reporter.bars("features of the frozen part", "training, step") as (features, steps):
-        watch = Watch(lambda row: reporter.say(_epoch_line(row)), steps, features, reporter.say)
+        watch = Watch(lambda row: reporter.say(_epoch_line(row), "epoch", **asdict(row)), steps, features, reporter.say)
         return fit(classifier, task, run.folder, watch, resume=resume)
 
 
