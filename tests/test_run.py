@@ -46,9 +46,9 @@ def test_the_run_folder_holds_what_it_should(run: Path) -> None:
     assert {"explanations/explanations.csv", "explanations/summary.png"} <= files
     assert {name for name in files if not name.startswith("explanations/")} == {
         "recipe.toml", "resolved.json", "record.json", "split.csv", "history.csv", "model.keras", "metrics.json",
-        "predictions.csv", "log.txt", "log.jsonl", "checkpoints/best.weights.h5", "checkpoints/lock", "figures/learning_curves.png",
-        "figures/confusion_matrix.png", "figures/reliability.png", "figures/sample_sheet.png",
-        "figures/risk_coverage.png", "certainty.json", "certainty.npz",
+        "predictions.csv", "log.txt", "log.jsonl", "checkpoints/best.weights.h5", "checkpoints/lock",
+        "figures/learning_curves.png", "figures/confusion_matrix.png", "figures/reliability.png",
+        "figures/sample_sheet.png", "figures/risk_coverage.png", "certainty.json", "certainty.npz",
     }  # fmt: skip
 
 
