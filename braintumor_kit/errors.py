@@ -3,6 +3,8 @@
 A message is one clear sentence: what was expected, what was found, where (file, key, sample), what to do next.
 """
 
+import re
+
 
 class BtkitError(Exception):
     """An error whose message is meant for the user; the command line shows it without a traceback."""
@@ -32,6 +34,15 @@ class WorkError(BtkitError):
     exit_status = 3
 
 
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|not enough memory|can(?:no|')t allocate memory|could not create a memory|bad.alloc", re.IGNORECASE
+)
+"""How torch, oneDNN, the C++ library and the system say it, in errors of other kinds."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out. torch's own error for a device is no MemoryError, and torch may not be imported here."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if isinstance(error, BtkitError):
+        return False
+    said = isinstance(error, RuntimeError | OSError) and OUT_OF_MEMORY.search(str(error)) is not None
+    return said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -1,6 +1,7 @@
 """Files are whole or absent: everything is written beside its place and moved there when it is complete."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -17,31 +18,90 @@ from braintumor_kit.errors import InputError, WorkError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+TEMPORARY = ".writing-"
+"""How the names of files begin that are being written."""
+
+HIDDEN = re.compile(r"(?:errno = |os error )(\d+)")
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, to write to; moved to `path` when the block ends well.
 
+    Its folder has to be there: one that someone removed meanwhile must not come back with half of what it held.
+
     Raises:
-        WorkError: where the file system refuses (disk full, read-only), naming the file; nothing is left behind.
+        WorkError: where the file system refuses (disk full, read-only, name too long), naming the file; nothing is left
+            behind.
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=f"-{path.name}", dir=path.parent)
+        _check_name(path)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f"-{path.name[-40:]}", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except OSError as error:
+    except Exception as error:
+        number = _system_error(error)
+        if number is None:
+            raise
         raise WorkError(
-            f"{path} could not be written: {reason_of(error)}. Files written before are whole; "
-            f"make room or choose another folder, then run again."
+            f"{path} could not be written: {reason_of(error)}. Files written before are whole; {_cure(number)}."
         ) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # gone with its folder
+                temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> Path:
+    """Makes a folder, and those above it, where they are missing.
+
+    Raises:
+        WorkError: where it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkError(f"the folder {path} cannot be made: {reason_of(error)}.") from error
+    return path
+
+
+def remove_torn(folder: Path) -> None:
+    """Removes what `whole` leaves in a folder, and below it, of a process that is killed. Nobody may be writing there.
+
+    Raises:
+        OSError: where that cannot be done.
+    """
+    for torn in folder.rglob(f"{TEMPORARY}*"):
+        torn.unlink()
+
+
+def _check_name(path: Path) -> None:
+    """Finds what is wrong with a name before work is put into the file."""
+    with suppress(FileNotFoundError):
+        path.stat()
+
+
+def _system_error(error: Exception) -> int | None:
+    """The system's number of what went wrong with a file (0 where it is not told); None of an error of another kind.
+    HDF5 and safetensors hide the number in the text of errors of their own."""
+    if isinstance(error, OSError):
+        return error.errno or int((HIDDEN.search(str(error)) or [0, 0])[1])
+    hidden = HIDDEN.search(str(error))
+    return int(hidden[1]) if hidden else None
+
+
+def _cure(number: int) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "make room, then go on"
+    if number in (errno.ENAMETOOLONG, errno.EROFS, errno.EACCES, errno.EPERM):
+        return "choose another folder or name"
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return "its folder is gone; choose one that stays"
+    return "make room or choose another folder, then run again"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,6 +121,18 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text in a file.
+
+    Raises:
+        InputError: where it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -125,12 +197,10 @@ def take_space(file: BinaryIO, size: int) -> None:
         os.posix_fallocate(file.fileno(), 0, size)
 
 
-def reason_of(error: OSError) -> str:
+def reason_of(error: Exception) -> str:
     """The system's own words; libraries such as HDF5 hide them in a page of theirs."""
-    if error.errno:
-        return os.strerror(error.errno)
-    hidden = re.search(r"error message = '([^']+)'", str(error))
-    return hidden[1] if hidden else str(error).strip().splitlines()[0]
+    number = _system_error(error)
+    return os.strerror(number) if number else next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _umask() -> int:

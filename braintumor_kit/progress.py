@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pythonjsonlogger.json import JsonFormatter
@@ -83,7 +83,11 @@ def _every(seconds: float, tell: Callable[[int, int], None]) -> Callable[[int, i
 
 
 class _SilentFileHandler(logging.FileHandler):
-    """A log that cannot be written (a full disk) must not drown the error that matters."""
+    """A log that cannot be written (a full disk, a folder that is gone) must not drown the error that matters."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
         pass

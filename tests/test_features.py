@@ -16,9 +16,10 @@ from braintumor_kit.recipe.tables import AugmentTable, CallbacksTable, TrainingT
 from braintumor_kit.training import features
 from braintumor_kit.training.batches import Batches, Labels
 from braintumor_kit.training.features import Features, Frozen, feature_stores, frozen_part
-from braintumor_kit.training.fit import Fitted, Task, Watch, fit, frozen_layers
+from braintumor_kit.training.fit import fit, frozen_layers
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.training.store import Mapped, Resident, store_of
+from braintumor_kit.training.task import Fitted, Task, Watch
 
 CPU = torch.device("cpu")
 MOVED = AugmentTable(rotate=90, shift=0.2)

@@ -15,9 +15,9 @@ from braintumor_kit.files import read_csv
 from braintumor_kit.model.build import Classifier
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.tables import AugmentTable, CallbacksTable, TrainingTable
-from braintumor_kit.training import checkpoint
 from braintumor_kit.training.checkpoint import load_checkpoint
-from braintumor_kit.training.fit import LATEST, Task, Watch, fit
+from braintumor_kit.training.fit import LATEST, fit
+from braintumor_kit.training.task import Task, Watch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +40,9 @@ class Break(keras.callbacks.Callback):
 
 def train(folder: Path, breaks: int = -1, resume: bool = False, dtype: torch.dtype = torch.float32) -> Classifier:
     network, (slices, labels) = classifier(5), material()
-    training = TrainingTable.model_validate({"batch_size": 8, "epochs": 3, "learning_rate": 1e-2})
+    training = TrainingTable.model_validate(
+        {"batch_size": 8, "epochs": 3, "learning_rate": 1e-2, "checkpoint_seconds": 0}
+    )
     train, validation = (
         batches(slices, labels, np.arange(8 * STEPS), 8, 5),
         batches(slices, labels, np.arange(32, 48), 8),
@@ -63,10 +65,8 @@ def test_it_stops_at_the_step_and_names_it(step: int, epoch: int, number: int, t
         assert [row["epoch"] for row in read_csv(tmp_path / "history.csv")] == [str(done) for done in range(1, epoch)]
 
 
-def test_no_checkpoint_is_made_of_what_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_checkpoint_is_made_of_what_is_broken(tmp_path: Path) -> None:
     """Not even where one is due after every step; and from the last good one the training ends as if never broken."""
-    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
-    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
     with pytest.raises(WorkError, match="step 3 of 4 in epoch 2"):
         train(tmp_path / "broken", 6)
     kept = load_checkpoint(tmp_path / "broken" / LATEST)

@@ -9,7 +9,7 @@ from joblib import cpu_count
 
 from braintumor_kit.bench.groups import GROUPS, Course
 from braintumor_kit.bench.material import write_pictures
-from braintumor_kit.files import write_json
+from braintumor_kit.files import make_folder, write_json
 from braintumor_kit.model.precision import (
     computes_bfloat16,
     describe_device,
@@ -48,6 +48,7 @@ def bench(
         "packages": package_versions(),
         "rows": [],
     }
+    make_folder(out)
     with tempfile.TemporaryDirectory(prefix="btkit-bench-") as folder:
         with reporter.bar("painting pictures") as progress:
             write_pictures(Path(folder), PATIENTS, progress)

@@ -117,7 +117,7 @@ def evaluate(
 
 def _recorded(first: str | None, second: str, runs: Path, out: Path | None, as_json: bool) -> None:
     """Compares what two runs recorded; no data are read."""
-    from braintumor_kit.files import write_json
+    from braintumor_kit.files import make_folder, write_json
     from braintumor_kit.runs import find_run
     from braintumor_kit.workflows.evaluate import recorded_against
 
@@ -128,7 +128,7 @@ def _recorded(first: str | None, second: str, runs: Path, out: Path | None, as_j
     if warnings:
         comparison["warning"] = "; ".join(warnings)
     folder = out or one.folder / "evaluations" / f"against-{_folder_name(two.folder.name)}"
-    write_json(folder / "comparison.json", comparison)
+    write_json(make_folder(folder) / "comparison.json", comparison)
     _print({"comparison": comparison}, as_json)
 
 

@@ -6,6 +6,7 @@
 
 import importlib
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -116,6 +117,7 @@ def cli(ctx: click.Context, debug: bool, plugin_folders: tuple[Path, ...]) -> No
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what schedulers send before they kill
     sys.exit(run_command_line(arguments))
 
 

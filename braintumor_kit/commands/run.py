@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 @click.option(
     "--accept-changes",
     is_flag=True,
-    help="With --resume: go on although the recipe, the data, a plugin or a package is not what it was.",
+    help="With --resume: go on although the recipe, the data, a plugin or a package is not what it was, or begin anew "
+    "where there is no checkpoint.",
 )
 @json_option
 @click.pass_context
@@ -50,9 +51,14 @@ def run(
     accept_changes: bool,
     as_json: bool,
 ) -> None:
-    """Train and evaluate as RECIPE says, a file or the name of a shipped recipe; leaves a run folder."""
+    """Train and evaluate as RECIPE says, a file or the name of a shipped recipe; leaves a run folder.
+
+    RECIPE may be a finished run's folder, or its record.json: that run is done again and compared, with exit status 1
+    where it comes to something else.
+    """
     from braintumor_kit.files import read_json
 
+    repeats: dict[str, Any] | None = None
     if (recipe is None) == (resumed is None):
         raise click.UsageError("name either a RECIPE or --resume RUN.")
     if resumed is not None:
@@ -61,14 +67,22 @@ def run(
         done = _resume(ctx, resumed, accept_changes)
     elif accept_changes:
         raise click.UsageError("--accept-changes goes with --resume.")
+    elif (before := _run_named(str(recipe))) is not None:
+        if overrides:
+            raise click.UsageError("--set does not go with a run: it is repeated as it was.")
+        done, repeats = _repeat(ctx, before, runs, name)
     else:
         done = _run(ctx, str(recipe), overrides, runs, name)
     metrics = read_json(done.folder / "metrics.json")
     if as_json:
-        print_json({"run": str(done.folder), "metrics": metrics})
+        print_json({"run": str(done.folder), "metrics": metrics, **({"repeats": repeats} if repeats else {})})
     else:
         _show(metrics)
         click.echo(f"run folder: {done.folder}")
+        if repeats:
+            click.echo(_compared(repeats))
+    if repeats and not repeats["same"]:
+        ctx.exit(1)
 
 
 def _run(ctx: click.Context, recipe: str, overrides: tuple[str, ...], runs: Path, name: str | None) -> "Run":
@@ -94,6 +108,33 @@ def _resume(ctx: click.Context, resumed: str, accept: bool) -> "Run":
 
     resume(found, ["btkit", *sys.argv[1:]], registry(ctx), reporter(), accept)
     return found
+
+
+def _run_named(text: str) -> "Run | None":
+    """The run that RECIPE is, by its folder or its record; None of a recipe."""
+    from braintumor_kit.runs import find_run, is_run
+
+    folder = Path(text).parent if Path(text).name == "record.json" else Path(text)
+    return find_run(str(folder), Path()) if is_run(str(folder)) else None
+
+
+def _repeat(ctx: click.Context, before: "Run", runs: Path, name: str | None) -> tuple["Run", dict[str, Any]]:
+    with large_imports():
+        from braintumor_kit.workflows.repeat import repeat
+
+    return repeat(before, runs, name, ["btkit", *sys.argv[1:]], registry(ctx), reporter())
+
+
+def _compared(repeats: dict[str, Any]) -> str:
+    if repeats["same"]:
+        return f"It repeats {repeats['run']}: the same data, split, history, weights and predictions, bit for bit."
+    changed = "".join(f"\n  {line}" for line in repeats["changed"])
+    return f"It does not repeat {repeats['run']}: {repeats['first_difference']}.\n" + (
+        f"What may be why:{changed}"
+        if changed
+        else "Nothing that btkit records is another: packages, code, device, "
+        "threads and precision are the same. On a GPU some of torch's operations give other last digits each time."
+    )
 
 
 def _show(metrics: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from braintumor_kit.errors import InputError
-from braintumor_kit.files import read_arrays, whole
+from braintumor_kit.files import make_folder, read_arrays, whole
 from braintumor_kit.matching.fingerprint import CROPS, TURNS, WIDENED, fingerprints, variants
 
 VERSION = 1
@@ -98,6 +98,7 @@ def save_index(index: PatientIndex, path: Path) -> None:
     columns = [np.array(column) for column in (index.ids, index.labels, index.patients)]
     if index.fingerprints.nbytes + sum(column.nbytes for column in columns) > _LARGEST - 10_000:
         raise InputError("the ids of so many slices are too long for an index of patients.")
+    make_folder(path.parent)
     with whole(path) as beside, beside.open("wb") as file:
         np.savez_compressed(
             file,

@@ -271,6 +271,17 @@ class TrainingTable(Table):
     select: Literal["val_accuracy", "val_loss"] = Field(
         "val_accuracy", description="What picks the best epoch's weights, on validation."
     )
+    on_out_of_memory: Literal["stop", "halve"] = Field(
+        "stop",
+        description='"stop" says which batch size fits; "halve" goes on from the last checkpoint with half as many '
+        "slices a step, as often as needed.",
+    )
+    checkpoint_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="Between two checkpoints inside an epoch, 0 after every step; by default at least 20, and so long "
+        "that checkpoints take a twentieth of the time. There is always one after an epoch.",
+    )
 
     @model_validator(mode="after")
     def _fill_in(self) -> Self:

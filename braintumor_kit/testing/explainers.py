@@ -28,6 +28,7 @@ SAME = 1e-4
 ALIKE = 0.95
 HITS, PLANTED = 6, 8
 NEAR = models.SIDE // 8
+UNLIKELY_SEED = 1_730_529_461
 
 _FIRST = Targets(("first",) * 3, np.eye(3, dtype=np.float32)[[0, 0, 0]], np.zeros(3, np.int64), alone=True)
 _EVEN = np.full((3, 3), 1 / 3)
@@ -174,8 +175,9 @@ def leaves_inputs(subject: ExplainerSubject) -> None:
 def leaves_model(subject: ExplainerSubject) -> None:
     model = models.random_model()
     network = network_of(model)
-    before, at_first = model_state(model), process_state()
-    with subject.made() as explainer:
+    # From where no seed of a plugin leads: random numbers that it seeds and leaves so cannot be what they were.
+    with seeded(UNLIKELY_SEED), subject.made() as explainer:
+        before, at_first = model_state(model), process_state()
         maps_of(explainer, network, pictures())
         _expect_unchanged("it changed", before, model_state(model))
         settled = process_state()

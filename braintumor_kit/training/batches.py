@@ -66,6 +66,10 @@ class Batches(keras.utils.PyDataset):
         """The same samples in the same order, with other inputs, such as features."""
         return Batches(stores, self.labels, self.batch_size, self._seed)
 
+    def of_size(self, size: int) -> "Batches":
+        """The same samples in the same order, so many a step."""
+        return Batches(self.stores, self.labels, size, self._seed)
+
     def __len__(self) -> int:
         return self.steps - self.skipped
 

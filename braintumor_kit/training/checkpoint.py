@@ -5,6 +5,7 @@ network and of the optimizer, the averages, the metrics of the epoch so far, and
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,10 +24,10 @@ from braintumor_kit.training.trainee import Trainee
 
 FORMAT = 1
 SECONDS = 20.0
-"""At least so long between two checkpoints inside an epoch."""
+"""At least so long between two checkpoints inside an epoch, where the recipe does not say how long."""
 
 SHARE = 0.05
-"""Of the time, at most so much goes into writing checkpoints inside epochs."""
+"""Of the time, at most so much then goes into writing checkpoints inside epochs."""
 
 
 class Remembers(Protocol):
@@ -49,6 +50,7 @@ class Position:
         epoch: in which training stands, from 0 over all phases.
         step: steps of it that are done.
         stopped: whether a callback has ended the phase early.
+        batch_size: slices a step; 0 in checkpoints of before it was kept.
     """
 
     phase: int = 0
@@ -56,6 +58,7 @@ class Position:
     epoch: int = 0
     step: int = 0
     stopped: bool = False
+    batch_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,11 @@ class Checkpoint:
         count = sum(key.startswith(f"{name}.") for key in self.tensors)
         return [self.tensors[f"{name}.{number}"] for number in range(count)]
 
+    def in_steps_of(self, size: int) -> "Checkpoint":
+        """The same place in the training, counted in smaller steps, of a divisor of its batch size."""
+        step = self.position.step * self.position.batch_size // size
+        return replace(self, position=replace(self.position, step=step, batch_size=size))
+
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Writes a checkpoint, whole or not at all.
@@ -86,6 +94,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     said = {"format": FORMAT, "position": asdict(checkpoint.position), "memories": checkpoint.memories}
     with whole(path) as beside:
         save_file(dict(checkpoint.tensors), beside, metadata={"btkit": json.dumps(said)})
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())  # where the machine stops, too, it is there in full or still the one before
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -121,6 +131,7 @@ class Keeper(keras.callbacks.Callback):
         begin: where the phase begins, or the checkpoint of it that it goes on from.
         steps: steps of a whole epoch.
         check: called before each checkpoint; raises where what was trained is not worth keeping.
+        seconds: between two checkpoints inside an epoch; None finds what costs little.
 
     Attributes:
         position: of the latest checkpoint.
@@ -136,10 +147,11 @@ class Keeper(keras.callbacks.Callback):
         begin: Checkpoint,
         steps: int,
         check: Callable[[], None],
+        seconds: float | None = None,
     ) -> None:
         super().__init__()
         self._path, self._trainee, self._network, self._check = path, trainee, network, check
-        self._averages, self._remembering, self._steps = averages, remembering, steps
+        self._averages, self._remembering, self._steps, self._seconds = averages, remembering, steps, seconds
         self._memories, self._metrics_kept = begin.memories, begin.group("metrics")
         self._written, self._cost = time.monotonic(), 0.0
         self.position = begin.position
@@ -162,7 +174,8 @@ class Keeper(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         done = self._trainee.step + 1
-        if done < self._steps and time.monotonic() - self._written > max(SECONDS, self._cost / SHARE):
+        wait = max(SECONDS, self._cost / SHARE) if self._seconds is None else self._seconds
+        if done < self._steps and time.monotonic() - self._written > wait:
             self._keep(replace(self.position, epoch=self._trainee.epoch, step=done))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -1,7 +1,7 @@
 """Fitting a classifier as a recipe's [training] and [callbacks] say."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import keras
 import torch
 
 from braintumor_kit.contracts import InputError
-from braintumor_kit.data.dataset import Progress, quiet
+from braintumor_kit.errors import is_out_of_memory
+from braintumor_kit.files import make_folder
 from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.build import LOGITS, Classifier
 from braintumor_kit.model.fast import Program, graph_of
@@ -26,7 +27,6 @@ from braintumor_kit.training.batches import Batches
 from braintumor_kit.training.callbacks import (
     BestWeights,
     Clock,
-    Epoch,
     History,
     Plateau,
     RateSchedule,
@@ -47,6 +47,8 @@ from braintumor_kit.training.compiled import compile_where_it_pays
 from braintumor_kit.training.features import Features, Frozen, feature_stores, frozen_part
 from braintumor_kit.training.finite import FiniteLoss
 from braintumor_kit.training.optimizers import make_optimizer
+from braintumor_kit.training.out_of_memory import with_less_memory
+from braintumor_kit.training.task import Fitted, Task, Watch
 from braintumor_kit.training.trainee import Trainee
 
 LATEST = Path("checkpoints") / "latest.safetensors"
@@ -61,57 +63,6 @@ class Phase:
     trainable: str
     learning_rate: float
     schedule: ScheduleTable
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a training came to. The classifier holds the weights of the best epoch.
-
-    Attributes:
-        history: one row an epoch.
-        best_epoch: counted from 1.
-        best: the value on validation that selected it.
-    """
-
-    history: tuple[Epoch, ...]
-    best_epoch: int
-    best: float
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is fitted to what, as the recipe says.
-
-    Attributes:
-        train, validation: batches of uint8 slices.
-        dtype: of convolutions.
-        seed: every draw of the training follows from it.
-    """
-
-    train: Batches
-    validation: Batches
-    training: TrainingTable
-    augmentation: AugmentTable
-    callbacks: CallbacksTable
-    dtype: torch.dtype
-    seed: int
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who is told of a training.
-
-    Attributes:
-        epoch: called with each finished epoch.
-        step: called with (steps done, steps of the whole training).
-        features: called with (slices done, all slices) while a frozen part is computed.
-        say: called with a line for the user.
-    """
-
-    epoch: Callable[[Epoch], None]
-    step: Progress = quiet
-    features: Progress = quiet
-    say: Callable[[str], None] = lambda text: None
 
 
 def fit(
@@ -131,10 +82,34 @@ def fit(
             aside, and the weights are those of a training that was never interrupted, bit for bit.
 
     Raises:
-        WorkError: where the loss is not finite, or a file cannot be written.
+        WorkError: where the loss is not finite, memory does not suffice, or a file cannot be written.
         InputError: where there is no checkpoint to go on from, or it is not of this network.
     """
     checkpoint = load_checkpoint(folder / LATEST) if resume else None
+    make_folder((folder / LATEST).parent)
+    if checkpoint is not None and checkpoint.position.batch_size:
+        task = task.of_batch_size(checkpoint.position.batch_size)  # memory had run out before
+    while True:
+        try:
+            return _fit(classifier, task, folder, watch, callbacks, checkpoint)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            said = str(error)
+        # Out here, where the error and with it what the step had allocated is gone.
+        task = with_less_memory(classifier, task, said, watch)
+        if has_checkpoint(folder):
+            checkpoint = load_checkpoint(folder / LATEST).in_steps_of(task.train.batch_size)
+
+
+def _fit(
+    classifier: Classifier,
+    task: Task,
+    folder: Path,
+    watch: Watch,
+    callbacks: Sequence[keras.callbacks.Callback],
+    checkpoint: Checkpoint | None,
+) -> Fitted:
     training = task.training
     listeners = [watch.epoch, *([tensorboard_writer(folder / "tensorboard")] if task.callbacks.tensorboard else [])]
     history = History(folder / "history.csv", task.train, listeners)
@@ -150,12 +125,12 @@ def fit(
             callback.recall(checkpoint.memories[name])
     with kept_memory():
         for number, phase in enumerate(phases(training)):
-            begin = _beginning(number, phase, len(history.epochs), checkpoint)
+            begin = _beginning(number, phase, len(history.epochs), task.train.batch_size, checkpoint)
             if begin is not None:
                 kept = Kept(folder / LATEST, begin, averages, remembering)
                 _run_phase(phase, kept, classifier, task, always, watch)
     best.restore()
-    return Fitted(tuple(history.epochs), best.epoch, best.best)
+    return Fitted(tuple(history.epochs), best.epoch, best.best, task.train.batch_size)
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -243,11 +218,13 @@ class Kept:
     remembering: Mapping[str, Remembers]
 
 
-def _beginning(number: int, phase: Phase, epochs: int, checkpoint: Checkpoint | None) -> Checkpoint | None:
+def _beginning(
+    number: int, phase: Phase, epochs: int, batch_size: int, checkpoint: Checkpoint | None
+) -> Checkpoint | None:
     """Where a phase begins, after so many epochs of those before it; None where it is over already."""
     at = checkpoint.position if checkpoint else Position()
     if checkpoint is None or number > at.phase:
-        return Checkpoint(Position(number, epochs, epochs))
+        return Checkpoint(Position(number, epochs, epochs, batch_size=batch_size))
     over = number < at.phase or at.stopped or at.epoch >= at.first_epoch + phase.epochs
     return None if over else checkpoint
 
@@ -274,7 +251,7 @@ def _run_phase(
     waiting = _waiting_callbacks(task.callbacks, first_epoch, phase.schedule)
     keeper = Keeper(
         kept.path, lesson.trainee, classifier.logits, kept.averages, {**kept.remembering, **waiting}, kept.begin,
-        task.train.steps, finite.check,
+        task.train.steps, finite.check, task.training.checkpoint_seconds,
     )  # fmt: skip
     callbacks = [
         Clock(lesson.trainee, lesson.train, task.seed),

@@ -14,7 +14,7 @@ from braintumor_kit.audit.strangers import strangers
 from braintumor_kit.audit.subject import Recovered, Subject
 from braintumor_kit.data.dataset import Dataset, read_dataset
 from braintumor_kit.data.joining import joined
-from braintumor_kit.files import write_csv, write_json
+from braintumor_kit.files import make_folder, write_csv, write_json
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import DataRecipe
 from braintumor_kit.report.audit import write_audit_page
@@ -168,7 +168,7 @@ def write_audit(done: Audit, folder: Path) -> None:
     Raises:
         WorkError: where the folder cannot be written.
     """
-    write_json(folder / "audit.json", done.findings)
+    write_json(make_folder(folder) / "audit.json", done.findings)
     rows = zip(done.subject.samples, done.collections, done.subject.split, strict=True)
     write_csv(
         folder / "collections.csv",

@@ -1,6 +1,5 @@
 """A cross-validation: a run a fold, and the figures of all slices, each judged by the model that did not see it."""
 
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.evaluation.metrics import HEADLINES, evaluate
-from braintumor_kit.files import read_csv, read_json, write_csv, write_json
-from braintumor_kit.progress import Reporter
+from braintumor_kit.files import make_folder, read_csv, read_json, write_csv, write_json
+from braintumor_kit.model.precision import describe_device, resolve_precision
+from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, end_record, fold_runs, save_recipe, start_record, try_to_end_record, update_record
+from braintumor_kit.runs import Run, fold_runs, save_recipe, start_record, update_record
 from braintumor_kit.training.fit import has_checkpoint
 from braintumor_kit.training.randomness import seed_everything
+from braintumor_kit.workflows.ending import ending_recorded
 from braintumor_kit.workflows.material import Material, all_leaks
+from braintumor_kit.workflows.results import pooled_results
 from braintumor_kit.workflows.train import build, train_into
 from braintumor_kit.workflows.unchanged import plugin_records, recipe_digest, split_digests
 
@@ -38,6 +40,10 @@ def begin(
         ),
     )
     extra = {
+        "recipe_name": recipe.path.stem,
+        "recipe": recipe.resolved(),
+        "device": describe_device(),
+        "precision": resolve_precision(recipe.tables.training.precision),
         "folds": len(materials),
         "classes": list(materials[0].dataset.classes),
         "samples": len(samples),
@@ -63,21 +69,15 @@ def cross_validate(
     Raises:
         WorkError: where the work fails on the way; finished folds stay.
     """
-    update_record(run, status="running", ended=None, reason=None)
-    try:
+    with log_to(run.folder), ending_recorded(run):
+        update_record(run, status="running", ended=None, reason=None)
         for fold, material in zip(fold_runs(run), materials, strict=True):
             if _finished(fold):
                 reporter.say(f"{fold.folder.name} is finished and kept")
                 continue
             _train_fold(fold, recipe, text, material, argv, reporter)
         _pool(run, materials, reporter)
-    except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        try_to_end_record(run, status, f"{type(error).__name__}: {error}")
-        reporter.say("finished folds are kept, and of the others what was done by their last checkpoints")
-        reporter.say(f"go on with: btkit run --resume {shlex.quote(str(run.folder))}")
-        raise
-    end_record(run, "finished")
+        update_record(run, results=pooled_results(run))
 
 
 def _finished(fold: Run) -> bool:
@@ -118,7 +118,7 @@ def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:
     if leaks := all_leaks(materials):
         metrics["warning"] = f"the folds leak: {leaks.sentence}"
     write_json(run.folder / "metrics.json", metrics)
-    _draw(run.folder / "figures", metrics, labels, probabilities, calibrated)
+    _draw(make_folder(run.folder / "figures"), metrics, labels, probabilities, calibrated)
     reporter.say(f"pooled {len(rows)} slices of {len(by_fold)} folds")
 
 

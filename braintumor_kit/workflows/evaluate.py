@@ -17,7 +17,7 @@ from braintumor_kit.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corru
 from braintumor_kit.evaluation.intervals import units_of
 from braintumor_kit.evaluation.metrics import accuracy, balanced_accuracy, evaluate, expected_calibration_error
 from braintumor_kit.evaluation.paired import compare
-from braintumor_kit.files import write_csv, write_json
+from braintumor_kit.files import make_folder, write_csv, write_json
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import DataRecipe
@@ -250,6 +250,7 @@ def write_results(folder: Path, examined: Examined, given: Answers, results: dic
         WorkError: where the folder cannot be written.
     """
     classes = examined.common.classes
+    make_folder(folder)
     for name, value in results.items():
         write_json(folder / f"{name}.json", value)
     kinds = {"p": given.plain, **({} if given.calibrated is None else {"c": given.calibrated})}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.errors import InputError, WorkError
-from braintumor_kit.files import read_json, reason_of, whole, write_csv, write_json
+from braintumor_kit.files import make_folder, read_json, reason_of, remove_torn, whole, write_csv, write_json
 
 COLUMNS = (
     "id", "split", "group", "label", "method", "target", "predicted", "probability", "target_probability", "layer",
@@ -74,10 +74,10 @@ class ExplanationFolder:
             folder._put_back()
             if folder._settings() != json.loads(json.dumps(settings)):
                 shutil.rmtree(folder.beside, ignore_errors=True)
-                folder.beside.mkdir(parents=True, exist_ok=True)
+                for name in ("batches", "maps", "overlays"):
+                    make_folder(folder.beside / name)
                 write_json(folder.beside / "explanations.json", settings)
-            for torn in folder.beside.rglob(".writing-*"):  # what `files.whole` leaves of a process that is killed
-                torn.unlink()
+            remove_torn(folder.beside)
         except OSError as error:
             raise WorkError(f"'{folder.beside}' cannot be made: {reason_of(error)}.") from error
         return folder

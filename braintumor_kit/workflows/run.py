@@ -3,19 +3,21 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from braintumor_kit.contracts import InputError
+from braintumor_kit.contracts import InputError, WorkError
+from braintumor_kit.files import read_text, reason_of, remove_torn
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe, recipe_of
 from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, check_name, locked, new_run
-from braintumor_kit.training.fit import check, has_checkpoint
+from braintumor_kit.training.fit import LATEST, check, has_checkpoint
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.cross_validate import begin, cross_validate
+from braintumor_kit.workflows.ending import told_how_to_go_on
 from braintumor_kit.workflows.explain_tables import check_explain_tables, check_explained_splits
 from braintumor_kit.workflows.material import gather
 from braintumor_kit.workflows.open_data import open_dataset
 from braintumor_kit.workflows.train import build, train_into
-from braintumor_kit.workflows.unchanged import hold_to_beginning
+from braintumor_kit.workflows.unchanged import hold_to_beginning, use_threads_of
 
 
 def run_recipe(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[str], reporter: Reporter) -> Run:
@@ -42,8 +44,9 @@ def run_recipe(recipe: Recipe, text: str, runs: Path, name: str | None, argv: li
     materials = gather(recipe, dataset, reporter)
     check_explained_splits(recipe, materials[0].split)
     run = new_run(runs, recipe.path.stem, name, started)
-    with locked(run):
-        if recipe.tables.split.method == "kfold":
+    folds = recipe.tables.split.method == "kfold"
+    with locked(run), told_how_to_go_on(run, folds, reporter):
+        if folds:
             begin(run, recipe, text, materials, argv, started)
             cross_validate(run, recipe, text, materials, argv, reporter)
         else:
@@ -55,21 +58,24 @@ def resume(run: Run, argv: list[str], registry: Registry, reporter: Reporter, ac
     """Goes on with an interrupted run, on the same trajectory; of a cross-validation finished folds are kept.
 
     Args:
-        accept: go on although the recipe, the data, a plugin or a package is not what it was.
+        accept: go on although the recipe, the data, a plugin or a package is not what it was, or there is no
+            checkpoint and the training begins anew.
 
     Raises:
         InputError: where there is nothing to go on with, another process is at work on it, or something changed.
     """
     if run.folds is None:
-        _check_unfinished(run)
-    with locked(run):
+        _check_unfinished(run, accept)
+    with locked(run), told_how_to_go_on(run, run.folds is not None, reporter):
+        _tidy(run)
         recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
+        use_threads_of(run.record, reporter)
         dataset = open_dataset(recipe, reporter)
         seed_everything(recipe.tables.seed)
         classifier = build(recipe, dataset)
         materials = gather(recipe, dataset, reporter)
         hold_to_beginning(run, recipe, materials, argv, accept)
-        text = (run.folder / "recipe.toml").read_text(encoding="utf-8")
+        text = read_text(run.folder / "recipe.toml")
         if run.folds is None:
             started = datetime.now(UTC)
             train_into(run, recipe, text, materials[0], classifier, argv, started, reporter, True)
@@ -77,7 +83,15 @@ def resume(run: Run, argv: list[str], registry: Registry, reporter: Reporter, ac
             cross_validate(run, recipe, text, materials, argv, reporter)
 
 
-def _check_unfinished(run: Run) -> None:
+def _tidy(run: Run) -> None:
+    """Removes what a process that was killed had not written to the end. The run is ours alone here."""
+    try:
+        remove_torn(run.folder)
+    except OSError as error:
+        raise WorkError(f"'{run.folder}' cannot be written: {reason_of(error)}.") from error
+
+
+def _check_unfinished(run: Run, accept: bool) -> None:
     """Finds early why a single training cannot go on."""
     if run.record.get("status") == "finished":
         raise InputError(f"'{run.folder}' is finished: there is nothing to go on with.")
@@ -85,7 +99,8 @@ def _check_unfinished(run: Run) -> None:
         raise InputError(
             f"'{run.folder}' is a fold of a cross-validation: go on with the whole, --resume {run.folder.parent}."
         )
-    if not has_checkpoint(run.folder):
+    if not has_checkpoint(run.folder) and not accept:
         raise InputError(
-            f"'{run.folder}' has no checkpoint: it was stopped before its training began. Run its recipe.toml anew."
+            f"'{run.folder}' has no checkpoint: its training had not begun, or someone removed "
+            f"{LATEST}. Begin it anew in the same folder, which is recorded, with --accept-changes."
         )

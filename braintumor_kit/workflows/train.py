@@ -1,8 +1,6 @@
 """One training: from a recipe and its material to a whole run folder."""
 
-import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -18,20 +16,23 @@ from braintumor_kit.data.held_out import HELD_OUT
 from braintumor_kit.data.split import split_digest
 from braintumor_kit.evaluation.certainty import save_certainty
 from braintumor_kit.evaluation.metrics import evaluate
-from braintumor_kit.files import whole, write_csv, write_json
+from braintumor_kit.files import make_folder, whole, write_csv, write_json
 from braintumor_kit.model.build import Classifier, build_classifier
 from braintumor_kit.model.precision import PRECISIONS, describe_device, keras_device, resolve_precision
-from braintumor_kit.progress import Reporter, log, log_to
+from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, end_record, save_recipe, start_record, try_to_end_record, update_record
+from braintumor_kit.runs import Run, save_recipe, start_record, update_record
 from braintumor_kit.training.batches import Batches, Labels, balanced_weights
 from braintumor_kit.training.callbacks import Epoch
-from braintumor_kit.training.fit import Fitted, Task, Watch, fit, forget_checkpoint, has_checkpoint
+from braintumor_kit.training.fit import fit, forget_checkpoint, has_checkpoint
 from braintumor_kit.training.store import store_of
+from braintumor_kit.training.task import Fitted, Task, Watch
+from braintumor_kit.workflows.ending import ending_recorded
 from braintumor_kit.workflows.explain_tables import explain_at_end
 from braintumor_kit.workflows.judge import judge
 from braintumor_kit.workflows.material import Material
+from braintumor_kit.workflows.results import results_of
 from braintumor_kit.workflows.unchanged import plugin_records, recipe_digest
 
 
@@ -50,23 +51,27 @@ def train_into(
 
     Args:
         text: the recipe as given.
-        resume: go on from the run's checkpoint; what is known at the start was written before.
+        resume: go on from the run's checkpoint, or begin where it has none; what is known at the start was written
+            before.
 
     Raises:
         WorkError: where the work fails on the way; the run folder keeps what was done.
     """
-    with log_to(run.folder), _ending_recorded(run, reporter):
+    with log_to(run.folder), ending_recorded(run):
         if resume:
             update_record(run, status="running", ended=None, reason=None)
         else:
             _begin(run, recipe, text, material, classifier, argv, started)
         reporter.say(f"run {run.folder}{' goes on' if resume else ''}", "resumed" if resume else "begun")
         fitted = _fit(recipe, material, classifier, run, reporter, resume)
-        update_record(run, best_epoch=fitted.best_epoch, **{f"best_{recipe.tables.training.select}": fitted.best})
+        chosen = {"best_epoch": fitted.best_epoch, f"best_{recipe.tables.training.select}": fitted.best}
+        update_record(run, **chosen, batch_size=fitted.batch_size)
         _save_model(classifier, run)
         probabilities = _evaluate(recipe, material, classifier, fitted, run, reporter)
         parts = (material.dataset, material.slices, material.split)
+        update_record(run, results=results_of(run, classifier.model))
         explain_at_end(recipe, classifier, *parts, probabilities, run.folder, reporter)
+    forget_checkpoint(run.folder)
 
 
 def build(recipe: Recipe, dataset: Dataset) -> Classifier:
@@ -95,25 +100,11 @@ def _begin(
     start_record(run, argv, recipe.tables.seed, started, _description(recipe, material, classifier))
 
 
-@contextmanager
-def _ending_recorded(run: Run, reporter: Reporter) -> Iterator[None]:
-    """Writes at the end how it went."""
-    try:
-        yield
-    except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        try_to_end_record(run, status, f"{type(error).__name__}: {error}")
-        log.error(status, extra={"event": status}, exc_info=isinstance(error, Exception))
-        if has_checkpoint(run.folder):
-            reporter.say(f"go on where it stopped with: btkit run --resume {shlex.quote(str(run.folder))}")
-        raise
-    end_record(run, "finished")
-    forget_checkpoint(run.folder)
-
-
 def _description(recipe: Recipe, material: Material, classifier: Classifier) -> dict[str, Any]:
     dataset = material.dataset
     return {
+        "recipe_name": recipe.path.stem,
+        "recipe": recipe.resolved(),
         "device": describe_device(),
         "precision": resolve_precision(recipe.tables.training.precision),
         "plugins": plugin_records(recipe),
@@ -176,7 +167,7 @@ def _fit(
     reporter.say(f"training in {precision}; weights: {classifier.weights}")
     with reporter.bars("features of the frozen part", "training, step") as (features, steps):
         watch = Watch(lambda row: reporter.say(_epoch_line(row), "epoch", **asdict(row)), steps, features, reporter.say)
-        return fit(classifier, task, run.folder, watch, resume=resume)
+        return fit(classifier, task, run.folder, watch, resume=resume and has_checkpoint(run.folder))
 
 
 def _epoch_line(row: Epoch) -> str:
@@ -202,7 +193,7 @@ def _evaluate(
     metrics = {**split_metrics(material, probabilities, calibrated), "certainty": flagged}
     write_predictions(run, material, probabilities, calibrated)
     write_json(run.folder / "metrics.json", metrics)
-    _draw(run.folder / "figures", material, probabilities, calibrated, fitted, metrics, recipe.tables.seed)
+    _draw(make_folder(run.folder / "figures"), material, probabilities, calibrated, fitted, metrics, recipe.tables.seed)
     return probabilities
 
 

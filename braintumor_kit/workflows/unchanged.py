@@ -6,11 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import torch
+
 from braintumor_kit.contracts import InputError
 from braintumor_kit.data.split import split_digest
+from braintumor_kit.model.precision import keras_device
+from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import ChosenPlugin, Recipe
 from braintumor_kit.runs import Run, commit, package_versions, update_record
+from braintumor_kit.training.fit import LATEST, has_checkpoint
 from braintumor_kit.workflows.material import Material
+
+MOST_THREADS = 1024
+"""No machine has more; a damaged record must not ask for more."""
 
 
 def recipe_digest(recipe: Recipe) -> str:
@@ -33,6 +41,15 @@ def split_digests(materials: Sequence[Material]) -> list[str]:
     return [split_digest(material.dataset.samples, material.split) for material in materials]
 
 
+def use_threads_of(record: Mapping[str, Any], reporter: Reporter) -> None:
+    """Has torch use as many threads as a run on a CPU did: how many share a sum decides its last digits."""
+    device = record.get("device") or {}
+    threads = int(device.get("threads") or 0) if device.get("kind") == keras_device() == "cpu" else 0
+    if 0 < threads < MOST_THREADS and threads != torch.get_num_threads():
+        reporter.say(f"on {threads} threads, as the run began")
+        torch.set_num_threads(threads)
+
+
 def hold_to_beginning(run: Run, recipe: Recipe, materials: Sequence[Material], argv: list[str], accept: bool) -> None:
     """Compares what a run goes on with with what it began with, and records that it goes on.
 
@@ -43,6 +60,8 @@ def hold_to_beginning(run: Run, recipe: Recipe, materials: Sequence[Material], a
         InputError: where something changed and is not accepted.
     """
     changed = list(_changes(run.record, recipe, materials))
+    if run.folds is None and not has_checkpoint(run.folder):
+        changed.append(f"there is no {LATEST}: training begins anew")
     if changed and not accept:
         lines = "\n".join(f"  {line}" for line in changed)
         raise InputError(
@@ -75,10 +94,11 @@ def _changes(record: Mapping[str, Any], recipe: Recipe, materials: Sequence[Mate
     for key, value in now.items():
         if key in record and record[key] != value:
             yield words[key]
-    yield from _changed_versions(record)
+    yield from changed_versions(record)
 
 
-def _changed_versions(record: Mapping[str, Any]) -> Iterator[str]:
+def changed_versions(record: Mapping[str, Any]) -> Iterator[str]:
+    """Which packages, and whether btkit itself, are not those of a record, a phrase each."""
     current = package_versions()
     for name, before in record.get("packages", {}).items():
         if current.get(name) != before:
