@@ -25,10 +25,14 @@ HIDDEN = re.compile(r"(?:errno = |os error )(\d+)")
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, room: int = 0) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, to write to; moved to `path` when the block ends well.
 
     Its folder has to be there: one that someone removed meanwhile must not come back with half of what it held.
+
+    Args:
+        room: so many bytes have to be free before the block begins, for libraries that do not survive a disk that fills
+            while they write: HDF5 ends the process.
 
     Raises:
         WorkError: where the file system refuses (disk full, read-only, name too long), naming the file; nothing is left
@@ -38,8 +42,10 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         _check_name(path)
         handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f"-{path.name[-40:]}", dir=path.parent)
-        os.close(handle)
         temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            take_space(file, room)
+            file.truncate(0)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
@@ -187,13 +193,13 @@ def read_arrays(path: Path, largest: int, what: str, otherwise: str) -> dict[str
 
 
 def take_space(file: BinaryIO, size: int) -> None:
-    """Takes the disk space of a whole file that is to be written through a memory map: on a full disk that would kill
-    the process.
+    """Takes the disk space of a whole file, such as one that is to be written through a memory map: on a full disk that
+    would kill the process.
 
     Raises:
         OSError: where there is no room.
     """
-    if hasattr(os, "posix_fallocate"):
+    if size and hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, size)
 
 

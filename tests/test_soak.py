@@ -48,14 +48,14 @@ class Soak:
 
     def kill(self, after: float, sign: signal.Signals) -> None:
         """Begins the run, or goes on with it, and sends a signal once so many epochs are done; where they are done
-        already, at a random moment of its beginning."""
+        already, at a random moment from its beginning on."""
         with self.log.open("a") as said, begun(self._command(), said) as process:
             began, whole = time.monotonic(), int(after)
             early = self.epochs > after
             while process.poll() is None and not early and self.epochs < whole:
                 assert time.monotonic() - began < 300, f"no progress:\n{self.log.read_text()[-3000:]}"
                 time.sleep(0.02)
-            time.sleep(self.draw.random() * (self.startup_seconds if early else self.epoch_seconds))
+            time.sleep(self.draw.random() * (self.epoch_seconds + (self.startup_seconds if early else 0)))
             assert process.poll() is None, f"over before it was killed:\n{self.log.read_text()[-3000:]}"
             process.send_signal(sign)
             ended = process.wait(timeout=60)

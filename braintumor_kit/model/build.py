@@ -139,3 +139,8 @@ def _kind_faults(layer: keras.Layer) -> Iterator[str]:
             f"layer '{layer.name}' ({kind}) is no ordinary Keras layer, so the saved model would not open where "
             "btkit is not installed."
         )
+
+
+def bytes_of_file(model: keras.Model) -> int:
+    """At most so much a file of the model's weights takes: them, and a page of HDF5's for each with room to spare."""
+    return sum(variable.value.nbytes + 2**14 for variable in model.variables) + 2**20

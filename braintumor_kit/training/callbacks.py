@@ -14,6 +14,7 @@ import keras
 from braintumor_kit.contracts import InputError
 from braintumor_kit.data.dataset import Progress
 from braintumor_kit.files import whole, write_csv
+from braintumor_kit.model.build import bytes_of_file
 from braintumor_kit.recipe.tables import ScheduleTable
 from braintumor_kit.training.average import WeightAverage
 from braintumor_kit.training.batches import Batches
@@ -194,7 +195,8 @@ class BestWeights(keras.callbacks.Callback):
         if self._sign * value <= self._sign * self.best:
             return
         self.best, self.epoch = value, epoch + 1
-        with self._average.applied() if self._average else nullcontext(), whole(self._path) as beside:
+        averaged = self._average.applied() if self._average else nullcontext()
+        with averaged, whole(self._path, bytes_of_file(self._network)) as beside:
             self._network.save_weights(beside)
 
     def memory(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from braintumor_kit.data.split import split_digest
 from braintumor_kit.evaluation.certainty import save_certainty
 from braintumor_kit.evaluation.metrics import evaluate
 from braintumor_kit.files import make_folder, whole, write_csv, write_json
-from braintumor_kit.model.build import Classifier, build_classifier
+from braintumor_kit.model.build import Classifier, build_classifier, bytes_of_file
 from braintumor_kit.model.precision import PRECISIONS, describe_device, keras_device, resolve_precision
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
@@ -179,7 +179,7 @@ def _epoch_line(row: Epoch) -> str:
 
 def _save_model(classifier: Classifier, run: Run) -> None:
     classifier.model.trainable = True
-    with whole(run.model_path) as beside:
+    with whole(run.model_path, bytes_of_file(classifier.model)) as beside:
         classifier.model.save(beside)
 
 

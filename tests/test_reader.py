@@ -1,0 +1,36 @@
+"""Someone who reads every file of a run folder while it is written never sees a part of one."""
+
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+from test_full_disk import OPTIONS, kind, read_whole
+from test_resume import command
+
+from braintumor_kit.files import TEMPORARY
+
+
+def test_a_reader_never_sees_a_part_of_a_file(tmp_path: Path) -> None:
+    run, seen, read_at = tmp_path / "watched", Counter[str](), dict[Path, int]()
+    begin = [*command("resnet_adam"), *OPTIONS, "--set", "training.checkpoint_seconds=0"]
+    with subprocess.Popen([*begin, "--runs", str(tmp_path), "--name", run.name], stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            for path in list(run.rglob("*")):
+                try:
+                    changed = path.stat().st_mtime_ns
+                    if path.is_dir() or path.name.startswith(TEMPORARY) or read_at.get(path) == changed:
+                        continue
+                    if path.name == "log.jsonl":
+                        assert path.read_text().endswith("\n")
+                    read_whole(path)
+                except FileNotFoundError:
+                    continue  # replaced or removed between being listed and being opened
+                seen[kind(path)] += 1
+                read_at[path] = changed
+            time.sleep(0.001)
+    assert process.returncode == 0
+    assert seen["latest.safetensors"] >= 3
+    assert seen["history.csv"]
+    assert seen["record.json"] >= 2
+    assert {"best.weights.h5", "model.keras", "predictions.csv", "metrics.json", "batch.json", "map.npy"} <= set(seen)
