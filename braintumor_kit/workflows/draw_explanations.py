@@ -9,6 +9,7 @@ from joblib import cpu_count
 from numpy.typing import NDArray
 
 from braintumor_kit.data.pixels import to_display
+from braintumor_kit.files import make_folder
 from braintumor_kit.notice import NOTICE
 from braintumor_kit.progress import Reporter
 from braintumor_kit.report.explanations import Example, choose_examples, summary_sheet
@@ -29,6 +30,7 @@ def draw_overlays(folder: ExplanationFolder, planned: Sequence[Planned], drawing
     """
     if drawing.style == "none":
         return
+    make_folder(folder.beside / "overlays")
     scales = _scales(folder, drawing)
     total = sum(len(batch["rows"]) for batch in folder.batches())
     done = 0

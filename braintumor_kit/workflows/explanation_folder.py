@@ -74,7 +74,7 @@ class ExplanationFolder:
             folder._put_back()
             if folder._settings() != json.loads(json.dumps(settings)):
                 shutil.rmtree(folder.beside, ignore_errors=True)
-                for name in ("batches", "maps", "overlays"):
+                for name in ("batches", "maps"):
                     make_folder(folder.beside / name)
                 write_json(folder.beside / "explanations.json", settings)
             remove_torn(folder.beside)
