@@ -247,7 +247,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_a_saved_overlay_is_the_drawn_one(tmp_path: Path) -> None:
-    path = tmp_path / "maps" / "a.png"
+    path = tmp_path / "a.png"
     save_overlay(path, GREY, radial(), words=ODD, mask=radial() > 0.5)
     with Image.open(path) as read:
         np.testing.assert_array_equal(np.asarray(read), overlay(GREY, radial(), words=ODD, mask=radial() > 0.5))
