@@ -1,15 +1,19 @@
 """Progress of long work on standard error: a bar at a terminal, a line now and then elsewhere, and the run's log."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from pythonjsonlogger.json import JsonFormatter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from braintumor_kit.interrupts import raise_again
 
 log = logging.getLogger("btkit")
 """Everything that btkit tells goes through this logger."""
@@ -64,6 +68,7 @@ def _task(bar: Bar, title: str) -> Callable[[int, int], None]:
     task = bar.add_task(title, total=None, start=False, visible=False)
 
     def update(done: int, total: int) -> None:
+        raise_again()
         bar.start_task(task)
         bar.update(task, completed=done, total=total, visible=True)
 
@@ -75,6 +80,7 @@ def _every(seconds: float, tell: Callable[[int, int], None]) -> Callable[[int, i
 
     def update(done: int, total: int) -> None:
         nonlocal last
+        raise_again()
         if time.monotonic() - last >= seconds and done < total:
             last = time.monotonic()
             tell(done, total)
@@ -82,15 +88,35 @@ def _every(seconds: float, tell: Callable[[int, int], None]) -> Callable[[int, i
     return update
 
 
-class _SilentFileHandler(logging.FileHandler):
-    """A log that cannot be written (a full disk, a folder that is gone) must not drown the error that matters."""
+class _Lines(logging.Handler):
+    """Adds to a log line by line: each is there whole, for readers and after a disk was full, or not at all.
+
+    A log that cannot be written (a full disk, a folder that is gone) must not drown the error that matters.
+    """
+
+    def __init__(self, path: Path, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._path = path
+        self._file: FileIO | None = None
+        formatter.converter = time.gmtime
+        self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
+        line = f"{self.format(record)}\n".encode(errors="backslashreplace")
         with suppress(OSError):
-            super().emit(record)
+            self._file = self._file or self._path.open("ab", buffering=0)  # one line is one call of the system
+            end = self._file.seek(0, os.SEEK_END)
+            try:
+                written = self._file.write(line)
+            except OSError:
+                written = 0
+            if written != len(line):
+                self._file.truncate(end)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
-        pass
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
+        super().close()
 
 
 @contextmanager
@@ -101,7 +127,7 @@ def log_to(folder: Path) -> Iterator[None]:
     objects = JsonFormatter(
         ["asctime", "levelname", "message"], rename_fields={"asctime": "time", "levelname": "level"}, datefmt=f"{TIME}Z"
     )
-    handlers = [_handler(folder / "log.txt", lines), _handler(folder / "log.jsonl", objects)]
+    handlers = [_Lines(folder / "log.txt", lines), _Lines(folder / "log.jsonl", objects)]
     log.setLevel(logging.INFO)
     for handler in handlers:
         log.addHandler(handler)
@@ -111,10 +137,3 @@ def log_to(folder: Path) -> Iterator[None]:
         for handler in handlers:
             log.removeHandler(handler)
             handler.close()
-
-
-def _handler(path: Path, formatter: logging.Formatter) -> logging.Handler:
-    handler = _SilentFileHandler(path, encoding="utf-8", delay=True, errors="backslashreplace")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    return handler

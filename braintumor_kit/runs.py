@@ -1,5 +1,6 @@
 """The run folder: what one `btkit run` leaves behind, and how a run is found again."""
 
+import os
 import re
 import secrets
 import subprocess
@@ -12,10 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from braintumor_kit.errors import BtkitError, InputError, WorkError
 from braintumor_kit.files import read_csv, read_json, write_json, write_text
+from braintumor_kit.locks import alone
 
 FORMAT = 1
 """Rises when the layout of the run folder changes."""
@@ -82,28 +82,33 @@ def table_of(run: Run, name: str) -> list[Mapping[str, str]]:
         raise InputError(f"run '{run.folder}' has no {name}: it has not finished.") from error
 
 
-def check_name(runs: Path, name: str | None) -> None:
-    """Finds early what is wrong with a name for a run.
+def check_place(runs: Path, name: str | None) -> None:
+    """Finds early, before hours of work, why a run cannot be written there.
 
     Raises:
         InputError: where the run exists already, or the name is no plain folder name.
+        WorkError: where no folder can be made there.
     """
-    if name is None:
-        return
-    if not re.fullmatch(r"\w[\w.+-]{0,199}", name):
-        raise InputError(f"--name '{name}': use at most 200 letters, digits, '.', '_', '+' and '-'.")
-    if (runs / name).exists():
-        raise InputError(f"run '{runs / name}' exists already; choose another --name.")
+    try:
+        there = next(folder for folder in (runs, *runs.absolute().parents) if folder.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            raise WorkError(f"no run folder can be made in '{runs}': '{there}' is no folder that may be written to.")
+        if name is not None and not re.fullmatch(r"\w[\w.+-]{0,199}", name):
+            raise InputError(f"--name '{name}': use at most 200 letters, digits, '.', '_', '+' and '-'.")
+        if name is not None and (runs / name).exists():
+            raise InputError(f"run '{runs / name}' exists already; choose another --name.")
+    except OSError as error:
+        raise WorkError(f"no run folder can be made in '{runs}': {error.strerror}.") from error
 
 
 def new_run(runs: Path, recipe: str, name: str | None, started: datetime) -> Run:
     """Makes an empty run folder, `<recipe>-<UTC time>-<6 hex>` or as named.
 
     Raises:
-        InputError: as `check_name`.
+        InputError: as `check_place`.
         WorkError: where the folder cannot be made.
     """
-    check_name(runs, name)
+    check_place(runs, name)
     stem = re.sub(r"[^\w.+-]", "_", recipe)[:100]
     folder = runs / (name or f"{stem}-{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}")
     try:
@@ -162,25 +167,14 @@ def _started(run: Run) -> str | None:
 
 @contextmanager
 def locked(run: Run) -> Iterator[None]:
-    """Inside, no other process may work in the run folder. The system takes the lock from a process that has ended,
-    however it ended.
+    """Inside, no other process may work in the run folder.
 
     Raises:
         InputError: where another process is at work there.
         WorkError: where the folder cannot be written.
     """
-    lock = FileLock(run.folder / "checkpoints" / "lock", timeout=0)
-    try:
-        Path(lock.lock_file).parent.mkdir(exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(f"another process is at work in '{run.folder}': wait for it, or stop it first.") from error
-    except OSError as error:
-        raise WorkError(f"'{run.folder}' cannot be written: {error.strerror}.") from error
-    try:
+    with alone(run.folder / "checkpoints" / "lock", run.folder):
         yield
-    finally:
-        lock.release()
 
 
 def start_record(run: Run, argv: list[str], seed: int, started: datetime, extra: Mapping[str, Any]) -> None:

@@ -1,6 +1,8 @@
-"""What tests share: caches of their own, the real data where it is at hand, and the command line in this process."""
+"""What tests share: caches of their own, the real data where it is at hand, the command line in this process, and a
+small disk."""
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -58,3 +60,38 @@ def btkit(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
         return Ended(status, *capfd.readouterr())
 
     return call
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """A file system of so many megabytes; called again it has another size, or is read-only."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = False
+
+    def of_size(megabytes: int, read_only: bool = False) -> Path:
+        nonlocal mounted
+        how = f"{'remount,' if mounted else ''}{'ro' if read_only else 'rw'},size={megabytes}m"
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", how, "tmpfs", str(place)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+        mounted = True
+        return place
+
+    yield of_size
+    if mounted:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `small_runs` that nothing stopped; tests leave it as it is."""
+    from small_runs import OPTIONS
+
+    from braintumor_kit.commands.main import run_command_line
+
+    runs = tmp_path_factory.mktemp("runs")
+    assert run_command_line(["run", "resnet_adam", *OPTIONS, "--runs", str(runs), "--name", "whole"]) == 0
+    return runs / "whole"

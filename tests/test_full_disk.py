@@ -1,29 +1,17 @@
 """A disk that fills, at each kind of file: what was written is whole, and with room again the run goes on."""
 
 import errno
-import json
 import os
 import subprocess
-import tomllib
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
-from PIL import Image
-from safetensors import safe_open
+from small_runs import OPTIONS, kind, same_results, whole_files
 from test_resume import command
 
 from braintumor_kit import files
-from braintumor_kit.files import read_csv, read_json
-
-TRAINING = (
-    "source.patients=12", "source.size=64", "pixels.image_size=64", "training.epochs=1", "training.batch_size=8",
-    "training.precision=float32", "backbone.depth=18", "explain.0.limit=1",
-)  # fmt: skip
-OPTIONS = [item for value in TRAINING for item in ("--set", value)]
+from braintumor_kit.files import read_json
 
 BEFORE = ("split.csv", "recipe.toml", "resolved.json", "record.json")
 """Written first: without them a run has not begun, and nothing is left of it."""
@@ -34,55 +22,6 @@ KINDS = (
     "map.npy", "overlay.png", "explanations.csv", "summary.png",
 )  # fmt: skip
 """One of each kind of file that a run writes."""
-
-
-def kind(path: Path) -> str:
-    """Of a file of a run: those that there are many of go by the folder that they lie in."""
-    return {"maps": "map.npy", "overlays": "overlay.png", "batches": "batch.json"}.get(path.parent.name, path.name)
-
-
-def read_whole(path: Path) -> None:
-    """Reads a file to its end, by what it is; raises where it is not whole."""
-    readers: dict[str, Callable[[Path], object]] = {
-        ".json": lambda path: json.loads(path.read_text()),
-        ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
-        ".csv": lambda path: [len(row) for row in read_csv(path)],
-        ".toml": lambda path: tomllib.loads(path.read_text()),
-        ".png": lambda path: Image.open(path).load(),
-        ".npy": np.load,
-        ".npz": lambda path: zipfile.ZipFile(path).testzip(),
-        ".keras": lambda path: zipfile.ZipFile(path).testzip(),
-        ".h5": lambda path: h5py.File(path).visititems(lambda name, item: None),
-        ".safetensors": lambda path: safe_open(path, framework="pt").metadata(),
-        ".txt": lambda path: path.read_text(),
-        "": lambda path: path.read_bytes(),  # the lock
-    }
-    found = readers[path.suffix](path)
-    assert found is None or path.suffix not in (".npz", ".keras"), f"{found} in {path} is damaged"
-
-
-def whole_files(run: Path) -> set[str]:
-    """Kinds of the files of a run, each read."""
-    found = [path for path in run.rglob("*") if path.is_file()]
-    for path in found:
-        assert not path.name.startswith(files.TEMPORARY)
-        read_whole(path)
-    return {kind(path) for path in found}
-
-
-def same_results(one: Path, other: Path) -> bool:
-    names = ("predictions.csv", "metrics.json", "split.csv", "explanations/explanations.csv")
-    results = [read_json(run / "record.json")["results"] for run in (one, other)]
-    return results[0] == results[1] and all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from braintumor_kit.commands.main import run_command_line
-
-    runs = tmp_path_factory.mktemp("runs")
-    assert run_command_line(["run", "resnet_adam", *OPTIONS, "--runs", str(runs), "--name", "whole"]) == 0
-    return runs / "whole"
 
 
 class Quota:
@@ -145,31 +84,8 @@ def test_at_each_kind_of_file(full: str, finished: Path, tmp_path: Path, btkit: 
 # A disk of its own
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """A file system of so many megabytes; called again it grows."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = False
-
-    def of_size(megabytes: int) -> Path:
-        nonlocal mounted
-        how = f"{'remount,' if mounted else ''}size={megabytes}m"
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", how, "tmpfs", str(place)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
-        mounted = True
-        return place
-
-    yield of_size
-    if mounted:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
 @pytest.mark.parametrize("megabytes", [20, 140, 280])
-def test_a_real_disk_that_fills(megabytes: int, finished: Path, disk: Callable[[int], Path], tmp_path: Path) -> None:
+def test_a_real_disk_that_fills(megabytes: int, finished: Path, disk: Callable[..., Path], tmp_path: Path) -> None:
     """At 20 MB the first checkpoint does not fit, at 140 the best weights beside it, at 280 the next checkpoint beside
     both."""
     run = disk(megabytes) / "filled"

@@ -1,5 +1,7 @@
 """`btkit doctor`."""
 
+from pathlib import Path
+
 import click
 
 from braintumor_kit.commands.common import json_option, large_imports, print_json, print_table
@@ -7,11 +9,30 @@ from braintumor_kit.commands.common import json_option, large_imports, print_jso
 
 @click.command()
 @click.option("--clear-cache", is_flag=True, help="Remove all caches; they are made again when needed.")
+@click.argument("run", required=False)
+@click.option(
+    "--bundle",
+    is_flag=True,
+    help="Collect what a bug report needs, of RUN too where it is named: no pictures, no ids of samples or patients, "
+    "no places on the disk.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="With --bundle: the archive to write, btkit-report.zip by default.",
+)
 @json_option
-def doctor(clear_cache: bool, as_json: bool) -> None:
+def doctor(clear_cache: bool, run: str | None, bundle: bool, out: Path | None, as_json: bool) -> None:
     """Versions, device, precision, what is missing and how to get it."""
+    if clear_cache and bundle:
+        raise click.UsageError("--clear-cache and --bundle do not go together.")
+    if not bundle and (run is not None or out is not None):
+        raise click.UsageError("RUN and --out go with --bundle.")
     if clear_cache:
         _clear(as_json)
+        return
+    if bundle:
+        _bundle(run, out or Path("btkit-report.zip"), as_json)
         return
     with large_imports():
         from braintumor_kit.workflows.doctor import examine
@@ -35,6 +56,21 @@ def _clear(as_json: bool) -> None:
     click.echo(f"removed {cleared.count} caches of {cleared.size / 1e6:.0f} MB in {cache_folder()}")
     if cleared.busy:
         click.echo(f"{cleared.busy} caches stay: a process is at work on them, or they cannot be removed.")
+
+
+def _bundle(named: str | None, out: Path, as_json: bool) -> None:
+    from braintumor_kit.runs import find_run
+
+    run = None if named is None else find_run(named, Path())
+    with large_imports():
+        from braintumor_kit.workflows.bundle import write_bundle
+        from braintumor_kit.workflows.doctor import examine
+
+    held = write_bundle(out, examine(), run)
+    if as_json:
+        print_json({"bundle": str(out), "files": held})
+        return
+    click.echo(f"{out} holds {', '.join(held)}.\nLook it through before you send it.")
 
 
 def _words(value: object) -> str:

@@ -6,9 +6,7 @@
 
 import importlib
 import os
-import signal
 import sys
-import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ import click
 
 from braintumor_kit import __version__
 from braintumor_kit.errors import BtkitError, WorkError, is_out_of_memory
+from braintumor_kit.faults import write_fault
+from braintumor_kit.interrupts import interrupted, listen
 
 COMMANDS = {
     "audit": ("braintumor_kit.commands.audit:audit", "What is wrong with a data set and its split."),
@@ -117,7 +117,7 @@ def cli(ctx: click.Context, debug: bool, plugin_folders: tuple[Path, ...]) -> No
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what schedulers send before they kill
+    listen()
     sys.exit(run_command_line(arguments))
 
 
@@ -130,21 +130,28 @@ def run_command_line(arguments: list[str]) -> int:
         return ending.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted.", INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except BtkitError as error:
-        if debug:
-            traceback.print_exc()
-        return _say(f"btkit: {error}", error.exit_status)
     except BrokenPipeError:
         _leave_closed_pipe()
         return 0
     except Exception as error:
-        if is_out_of_memory(error):
-            return _say(f"btkit: {OUT_OF_MEMORY}", WorkError.exit_status)
-        return _say(_fault(error, debug), INTERNAL_FAULT)
+        return _say_error(error, debug)
     return status if isinstance(status, int) else 0
+
+
+def _say_error(error: Exception, debug: bool) -> int:
+    """Says what went wrong, and gives the exit status of it."""
+    if interrupted():  # and a library made another error of it
+        return _say("interrupted.", INTERRUPTED)
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, BtkitError):
+        if debug:
+            traceback.print_exc()
+        return _say(f"btkit: {error}", error.exit_status)
+    if is_out_of_memory(error):
+        return _say(f"btkit: {OUT_OF_MEMORY}", WorkError.exit_status)
+    return _say(_fault(error, debug), INTERNAL_FAULT)
 
 
 def _say(text: str, status: int) -> int:
@@ -162,11 +169,9 @@ def _fault(error: Exception, debug: bool) -> str:
     text = traceback.format_exc()
     if debug:
         click.echo(text, err=True)
-    with tempfile.NamedTemporaryFile("w", prefix="btkit-fault-", suffix=".txt", delete=False, encoding="utf-8") as file:
-        file.write(f"btkit {__version__}\npython {sys.version}\narguments {sys.argv[1:]}\n\n{text}")
     first = next(iter(str(error).strip().splitlines()), "")
     return (
         f"btkit: a fault of btkit itself: {type(error).__name__}: {first}\n"
-        f"The traceback is in {file.name}; please report it together with "
-        "the output of `btkit doctor`."
+        f"The traceback is in {write_fault(sys.argv[1:], text)}; please report it with what `btkit doctor --bundle` "
+        "collects, that file included."
     )

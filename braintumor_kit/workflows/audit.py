@@ -14,7 +14,8 @@ from braintumor_kit.audit.strangers import strangers
 from braintumor_kit.audit.subject import Recovered, Subject
 from braintumor_kit.data.dataset import Dataset, read_dataset
 from braintumor_kit.data.joining import joined
-from braintumor_kit.files import make_folder, write_csv, write_json
+from braintumor_kit.files import write_csv, write_json
+from braintumor_kit.locks import alone, inside
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import DataRecipe
 from braintumor_kit.report.audit import write_audit_page
@@ -163,12 +164,19 @@ def _patients(subject: Subject) -> dict[str, Any]:
 
 
 def write_audit(done: Audit, folder: Path) -> None:
-    """Writes `audit.json`, `collections.csv` and `audit.html`.
+    """Writes `audit.json`, `collections.csv` and `audit.html`. One process at a time: none leaves files of two beside
+    each other.
 
     Raises:
+        InputError: where another process writes there for longer than half a minute.
         WorkError: where the folder cannot be written.
     """
-    write_json(make_folder(folder) / "audit.json", done.findings)
+    with alone(inside(folder), folder, wait=30.0):
+        _write_audit(done, folder)
+
+
+def _write_audit(done: Audit, folder: Path) -> None:
+    write_json(folder / "audit.json", done.findings)
     rows = zip(done.subject.samples, done.collections, done.subject.split, strict=True)
     write_csv(
         folder / "collections.csv",

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from braintumor_kit.interrupts import interrupted
 from braintumor_kit.progress import Reporter, log
 from braintumor_kit.runs import Run, end_record, try_to_end_record
 from braintumor_kit.training.fit import has_checkpoint
@@ -16,7 +17,7 @@ def ending_recorded(run: Run) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) or interrupted() else "failed"
         try_to_end_record(run, status, f"{type(error).__name__}: {error}")
         log.error(status, extra={"event": status}, exc_info=isinstance(error, Exception))
         raise

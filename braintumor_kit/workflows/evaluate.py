@@ -17,7 +17,8 @@ from braintumor_kit.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corru
 from braintumor_kit.evaluation.intervals import units_of
 from braintumor_kit.evaluation.metrics import accuracy, balanced_accuracy, evaluate, expected_calibration_error
 from braintumor_kit.evaluation.paired import compare
-from braintumor_kit.files import make_folder, write_csv, write_json
+from braintumor_kit.files import write_csv, write_json
+from braintumor_kit.locks import alone, inside
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import DataRecipe
@@ -244,13 +245,18 @@ def recorded_against(first: Run, second: Run) -> dict[str, Any]:
 
 def write_results(folder: Path, examined: Examined, given: Answers, results: dict[str, Any]) -> None:
     """Writes `metrics.json`, `predictions.csv`, the figures and, where they were asked for, `comparison.json` and
-    `robustness.json`.
+    `robustness.json`. One process at a time: none leaves files of two beside each other.
 
     Raises:
+        InputError: where another process writes there for longer than half a minute.
         WorkError: where the folder cannot be written.
     """
+    with alone(inside(folder), folder, wait=30.0):
+        _write_results(folder, examined, given, results)
+
+
+def _write_results(folder: Path, examined: Examined, given: Answers, results: dict[str, Any]) -> None:
     classes = examined.common.classes
-    make_folder(folder)
     for name, value in results.items():
         write_json(folder / f"{name}.json", value)
     kinds = {"p": given.plain, **({} if given.calibrated is None else {"c": given.calibrated})}

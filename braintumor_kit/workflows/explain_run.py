@@ -8,13 +8,14 @@ from typing import Any
 from braintumor_kit.contracts import InputError
 from braintumor_kit.data.dataset import BadImage
 from braintumor_kit.files import write_json
+from braintumor_kit.locks import alone, beside
 from braintumor_kit.model.precision import resolve_precision
 from braintumor_kit.progress import Reporter
 from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, find_run, fold_runs, table_of
 from braintumor_kit.workflows.draw_explanations import draw_overlays, draw_summary
 from braintumor_kit.workflows.evaluate_explanations import Evaluation, evaluate_explanations
-from braintumor_kit.workflows.explain import Drawing, Request, explain_into, plan
+from braintumor_kit.workflows.explain import Drawing, Planned, Request, explain_into, plan
 from braintumor_kit.workflows.own_data import own_data
 from braintumor_kit.workflows.pictures import SplitPictures, evenly_spaced, split_name, split_pictures
 from braintumor_kit.workflows.trained import Trained, trained_from_file, trained_of
@@ -46,23 +47,30 @@ def explain(
         The content of `explanation_metrics.json` or None, and the pictures that could not be read.
 
     Raises:
-        InputError: where a method, target or layer does not fit the model.
+        InputError: where a method, target or layer does not fit the model, or another process is at work there.
         WorkError: where files cannot be written.
     """
     planned = plan(requests, wish.precision, wish.drawing.align)
-    reporter.say(f"explaining in {resolve_precision(wish.precision)} into {place}")
-    try:
-        folder, bad = explain_into(place, planned, wish.precision, wish.drawing, reporter)
-        draw_overlays(folder, planned, wish.drawing, reporter)
-        metrics = None
-        if wish.evaluation:
-            metrics = evaluate_explanations(folder, planned, wish.precision, wish.evaluation, reporter)
-            write_json(folder.beside / "explanation_metrics.json", metrics)
-        draw_summary(folder, planned)
-        folder.finish()
-    except KeyboardInterrupt:
-        reporter.say(f"interrupted; {wish.to_go_on}")
-        raise
+    with alone(beside(place), place):
+        reporter.say(f"explaining in {resolve_precision(wish.precision)} into {place}")
+        try:
+            return _explain(place, planned, wish, reporter)
+        except KeyboardInterrupt:
+            reporter.say(f"interrupted; {wish.to_go_on}")
+            raise
+
+
+def _explain(
+    place: Path, planned: Sequence[Planned], wish: Wish, reporter: Reporter
+) -> tuple[dict[str, Any] | None, list[BadImage]]:
+    folder, bad = explain_into(place, planned, wish.precision, wish.drawing, reporter)
+    draw_overlays(folder, planned, wish.drawing, reporter)
+    metrics = None
+    if wish.evaluation:
+        metrics = evaluate_explanations(folder, planned, wish.precision, wish.evaluation, reporter)
+        write_json(folder.beside / "explanation_metrics.json", metrics)
+    draw_summary(folder, planned)
+    folder.finish()
     return metrics, bad
 
 

@@ -8,7 +8,7 @@ from braintumor_kit.files import read_text, reason_of, remove_torn
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe, recipe_of
 from braintumor_kit.registry import Registry
-from braintumor_kit.runs import Run, check_name, locked, new_run
+from braintumor_kit.runs import Run, check_place, locked, new_run
 from braintumor_kit.training.fit import LATEST, check, has_checkpoint
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.cross_validate import begin, cross_validate
@@ -35,7 +35,7 @@ def run_recipe(recipe: Recipe, text: str, runs: Path, name: str | None, argv: li
         WorkError: where the work fails on the way; the run folder keeps what was done.
     """
     started = datetime.now(UTC)
-    check_name(runs, name)
+    check_place(runs, name)
     dataset = open_dataset(recipe, reporter)
     seed_everything(recipe.tables.seed)
     classifier = build(recipe, dataset)  # before decoding: weights that cannot be had are told at once

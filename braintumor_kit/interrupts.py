@@ -1,0 +1,39 @@
+"""Ctrl-C, and what schedulers send before they kill: heard even where a library swallows it.
+
+Python raises KeyboardInterrupt wherever it happens to be. C extensions that are just being imported make an
+ImportError of it, and destructors and callbacks drop it. So that it came is remembered, too: an error that follows is
+taken for an interruption, and bars of progress raise it again.
+"""
+
+import signal
+from types import FrameType
+
+_came = False
+
+
+def listen() -> None:
+    """Hears SIGINT, unless whoever began the process has it ignored, and SIGTERM. For the main thread."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _hear)
+    signal.signal(signal.SIGTERM, _hear)
+
+
+def _hear(number: int, frame: FrameType | None) -> None:
+    global _came
+    _came = True
+    raise KeyboardInterrupt
+
+
+def interrupted() -> bool:
+    """Whether an interruption came."""
+    return _came
+
+
+def raise_again() -> None:
+    """Where an interruption came and something went on all the same.
+
+    Raises:
+        KeyboardInterrupt: then.
+    """
+    if _came:
+        raise KeyboardInterrupt
