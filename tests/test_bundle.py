@@ -115,9 +115,11 @@ def test_without_a_run_it_holds_the_report_and_recent_faults(tmp_path: Path, btk
     for _ in range(4):
         write_fault(["explain", "Smith John.png", "--method", "gradcam", "--set", "gradcam.x=secret"], fault())
     assert len(recent_faults()) == 3
+    recent_faults()[0].write_text("arguments ['Smith John.png']\n\udcff", errors="surrogateescape")
     ended = btkit("doctor", "--bundle", "--out", tmp_path / "b.zip", "--json")
     assert json.loads(ended.out)["files"] == ["doctor.json", "fault-1.txt", "fault-2.txt", "fault-3.txt"]
-    text = content(tmp_path / "b.zip")["fault-1.txt"]
+    assert content(tmp_path / "b.zip")["fault-1.txt"] == "arguments []\n\\xff"
+    text = content(tmp_path / "b.zip")["fault-2.txt"]
     assert 'arguments ["explain", "...", "--method", "...", "--set", "gradcam.x=..."]' in text
     assert 'File "PATH", line 3\nValueError: FILE is odd' in text
     assert json.loads(content(tmp_path / "b.zip")["doctor.json"])["packages"]["torch"]

@@ -136,13 +136,18 @@ def _numbers(value: Any) -> Any:
 
 
 def _fault(path: Path, scrubber: Scrubber) -> str:
-    lines = path.read_text(encoding="utf-8", errors="backslashreplace").splitlines(keepends=True)
-    return "".join(
-        f"{ARGUMENTS}{json.dumps(_words(json.loads(line.removeprefix(ARGUMENTS))))}\n"
-        if line.startswith(ARGUMENTS)
-        else scrubber.text(line)
-        for line in lines
-    )
+    with path.open(encoding="utf-8", errors="backslashreplace") as file:
+        return "".join(_line_of_fault(line, scrubber) for line in deque(file, LINES))
+
+
+def _line_of_fault(line: str, scrubber: Scrubber) -> str:
+    if not line.startswith(ARGUMENTS):
+        return scrubber.text(line)
+    try:
+        words = _words(json.loads(line.removeprefix(ARGUMENTS)))
+    except ValueError:
+        words = []
+    return f"{ARGUMENTS}{json.dumps(words)}\n"
 
 
 def _tail(path: Path, scrubber: Scrubber) -> str:
