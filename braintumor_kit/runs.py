@@ -1,10 +1,11 @@
 """The run folder: what one `btkit run` leaves behind, and how a run is found again."""
 
+import csv
 import os
 import re
 import secrets
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,9 +17,7 @@ from typing import Any
 from braintumor_kit.errors import BtkitError, InputError, WorkError
 from braintumor_kit.files import read_csv, read_json, write_json, write_text
 from braintumor_kit.locks import alone
-
-FORMAT = 1
-"""Rises when the layout of the run folder changes."""
+from braintumor_kit.record import FORMAT, read_record
 
 PACKAGES = (
     "braintumor-kit", "keras", "torch", "torchvision", "keras-hub", "numpy", "scipy", "pillow", "scikit-learn",
@@ -44,20 +43,20 @@ class Run:
 
     @cached_property
     def record(self) -> Mapping[str, Any]:
-        """The content of `record.json`."""
-        return read_json(self.folder / "record.json")
+        """The content of `record.json`, of the kinds that `record.Record` has."""
+        return read_record(self.folder / "record.json")
 
     @property
     def folds(self) -> int | None:
         """How many folds a cross-validation holds; None for a single training."""
-        folds = self.record.get("folds")
-        return folds if isinstance(folds, int) else None
+        folds: int | None = self.record.get("folds")
+        return folds
 
     @property
     def warning(self) -> str | None:
         """What the run's figures have to be read with: how its split leaks; None where it does not."""
         leaks = self.record.get("leaks")
-        return f"the split of '{self.folder.name}' leaks: {leaks['warning']}" if isinstance(leaks, dict) else None
+        return f"the split of '{self.folder.name}' leaks: {leaks['warning']}" if leaks else None
 
     @cached_property
     def resolved(self) -> Mapping[str, Any]:
@@ -70,16 +69,24 @@ def fold_runs(run: Run) -> list[Run]:
     return [Run(run.folder / f"fold-{number}") for number in range(1, (run.folds or 0) + 1)]
 
 
-def table_of(run: Run, name: str) -> list[Mapping[str, str]]:
-    """Rows of a table that a run left, such as `split.csv`.
+def table_of(run: Run, name: str, columns: Sequence[str] = ("id", "split")) -> list[Mapping[str, str]]:
+    """Rows of a table that a run left, such as `split.csv`; each has those columns.
 
     Raises:
-        InputError: where it has none.
+        InputError: where it has none, or it is damaged.
     """
     try:
-        return read_csv(run.folder / name)
-    except OSError as error:
+        rows = read_csv(run.folder / name)
+    except FileNotFoundError as error:
         raise InputError(f"run '{run.folder}' has no {name}: it has not finished.") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{run.folder / name} cannot be read: {error}.") from error
+    bad = next((number for number, row in enumerate(rows, 2) for key in columns if row.get(key) is None), None)
+    if bad is not None or not rows:
+        raise InputError(
+            f"{run.folder / name} is damaged: line {bad or 1} lacks some of the columns {', '.join(columns)}."
+        )
+    return rows
 
 
 def check_place(runs: Path, name: str | None) -> None:

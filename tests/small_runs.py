@@ -22,7 +22,10 @@ OPTIONS = [item for value in TRAINING for item in ("--set", value)]
 
 
 def kind(path: Path) -> str:
-    """Of a file of a run: those that there are many of go by the folder that they lie in."""
+    """Of a file of a run: those that there are many of go by the folder that they lie in, best weights without their
+    epoch."""
+    if path.name.startswith("best-"):
+        return "best.weights.h5"
     return {"maps": "map.npy", "overlays": "overlay.png", "batches": "batch.json"}.get(path.parent.name, path.name)
 
 

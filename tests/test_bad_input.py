@@ -154,7 +154,7 @@ def test_an_unknown_stage(attempt: Callable, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["history.csv", "best.weights.h5", "model.keras", "metrics.json", "confusion_matrix.png"]
+    "file", ["history.csv", "best-0001.weights.h5", "model.keras", "metrics.json", "confusion_matrix.png"]
 )
 def test_a_disk_that_fills_while_a_run_is_written(
     attempt: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
@@ -193,7 +193,7 @@ def test_an_interruption_keeps_what_was_done(
     assert ended.status == 130
     assert f"go on where it stopped with: btkit run --resume {run}" in ended.err
     assert (run / "history.csv").read_text().count("\n") >= 2
-    assert (run / "checkpoints" / "best.weights.h5").is_file()
+    assert (run / "checkpoints" / "best-0001.weights.h5").is_file()
     assert json.loads((run / "record.json").read_text())["status"] == "interrupted"
 
 

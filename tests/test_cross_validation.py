@@ -68,7 +68,7 @@ def files_of(folder: Path) -> dict[str, tuple[bytes, int]]:
 def test_the_folder_holds_the_folds_and_the_pooled_figures(finished: Path) -> None:
     single = {
         "recipe.toml", "resolved.json", "record.json", "split.csv", "history.csv", "model.keras", "metrics.json",
-        "predictions.csv", "log.txt", "log.jsonl", "checkpoints/best.weights.h5", "figures/learning_curves.png",
+        "predictions.csv", "log.txt", "log.jsonl", "figures/learning_curves.png",
         "figures/confusion_matrix.png", "figures/reliability.png", "figures/sample_sheet.png",
     }  # fmt: skip
     top = {

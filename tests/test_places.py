@@ -88,14 +88,14 @@ def test_what_the_system_refuses_is_told_with_what_to_do(
     number: int, cure: str, tmp_path: Path, btkit: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: Path, target: Path) -> Path:
-        if target.name == "best.weights.h5":
+        if target.name == "best-0001.weights.h5":
             raise OSError(number, os.strerror(number))
         return Path(os.replace(self, target) or target)
 
     monkeypatch.setattr(files.Path, "replace", refuse)
     ended = btkit(*BEGIN, tmp_path)
     assert ended.status == 3
-    said = f"best.weights.h5 could not be written: {os.strerror(number)}. Files written before are whole; {cure}."
+    said = f"best-0001.weights.h5 could not be written: {os.strerror(number)}. Files written before are whole; {cure}."
     assert said in ended.err
     assert read_json(tmp_path / "r" / "record.json")["status"] == "failed"
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,7 @@ import keras
 
 from braintumor_kit.contracts import InputError
 from braintumor_kit.data.dataset import Progress
-from braintumor_kit.files import whole, write_csv
+from braintumor_kit.files import reason_of, whole, write_csv
 from braintumor_kit.model.build import bytes_of_file
 from braintumor_kit.recipe.tables import ScheduleTable
 from braintumor_kit.training.average import WeightAverage
@@ -21,6 +21,8 @@ from braintumor_kit.training.batches import Batches
 from braintumor_kit.training.randomness import seed_step
 from braintumor_kit.training.schedules import rate_factor
 from braintumor_kit.training.trainee import Trainee
+
+WEIGHTS = ".weights.h5"
 
 Logs = dict[str, float] | None
 
@@ -177,18 +179,35 @@ class History(keras.callbacks.Callback):
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the best epoch on validation.
+    """Keeps the weights of the best epoch on validation, in a file named after it.
+
+    A file goes when the next epoch begins after a better one: by then a checkpoint is written that knows of that one.
+    So the file that any checkpoint speaks of is there, with the weights of that epoch and of no other.
+
+    Args:
+        network: whose weights are kept.
+        folder: for the file.
+        monitor: what selects, "val_accuracy" or "val_loss".
+        average: is kept in the place of the weights, where there is one.
 
     Attributes:
         best: the best value so far.
         epoch: its epoch, counted from 1; 0 before the first.
     """
 
-    def __init__(self, network: keras.Model, path: Path, monitor: str, average: WeightAverage | None) -> None:
+    def __init__(self, network: keras.Model, folder: Path, monitor: str, average: WeightAverage | None) -> None:
         super().__init__()
-        self._network, self._path, self._monitor, self._average = network, path, monitor, average
+        self._network, self._folder, self._monitor, self._average = network, folder, monitor, average
         self._sign = -1.0 if monitor == "val_loss" else 1.0
         self.best, self.epoch = -math.inf * self._sign, 0
+
+    @property
+    def path(self) -> Path:
+        """Of the file with the best weights so far."""
+        return self._folder / f"best-{self.epoch:04}{WEIGHTS}"
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self._tidy()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         value = float((logs or {})[self._monitor])
@@ -196,7 +215,7 @@ class BestWeights(keras.callbacks.Callback):
             return
         self.best, self.epoch = value, epoch + 1
         averaged = self._average.applied() if self._average else nullcontext()
-        with averaged, whole(self._path, bytes_of_file(self._network)) as beside:
+        with averaged, whole(self.path, bytes_of_file(self._network)) as beside:
             self._network.save_weights(beside)
 
     def memory(self) -> dict[str, Any]:
@@ -205,11 +224,40 @@ class BestWeights(keras.callbacks.Callback):
 
     def recall(self, memory: Mapping[str, Any]) -> None:
         """Takes up what it remembered."""
-        self.best, self.epoch = memory["best"], memory["epoch"]
+        self.best, self.epoch = float(memory["best"]), int(memory["epoch"])
+
+    def check(self) -> None:
+        """Finds early, before epochs of work, that the best weights so far are lost. The network then holds them.
+
+        Raises:
+            InputError: where they cannot be read.
+        """
+        if self.epoch:
+            self._load()
 
     def restore(self) -> None:
-        """Puts the best weights back into the network."""
-        self._network.load_weights(self._path)
+        """Puts the best weights back into the network.
+
+        Raises:
+            InputError: where they cannot be read.
+        """
+        self._load()
+        self._tidy()
+
+    def _load(self) -> None:
+        try:
+            self._network.load_weights(self.path)
+        except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+            raise InputError(
+                f"{self.path}, the best weights so far, cannot be read: {reason_of(error)}. Put it back, or remove "
+                "latest.safetensors beside it, and the training begins anew in the same folder, with --accept-changes."
+            ) from error
+
+    def _tidy(self) -> None:
+        for old in self._folder.glob(f"best-*{WEIGHTS}"):
+            if old != self.path:
+                with suppress(OSError):  # it costs room and no more
+                    old.unlink()
 
 
 def require_tensorboard() -> None:

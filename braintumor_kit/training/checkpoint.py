@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import keras
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -22,12 +23,16 @@ from braintumor_kit.contracts import InputError
 from braintumor_kit.files import whole
 from braintumor_kit.training.trainee import Trainee
 
-FORMAT = 1
+FORMAT = 2
+ANEW = "Remove it, and the training begins anew in the same folder, with --accept-changes."
 SECONDS = 20.0
 """At least so long between two checkpoints inside an epoch, where the recipe does not say how long."""
 
 SHARE = 0.05
 """Of the time, at most so much then goes into writing checkpoints inside epochs."""
+
+
+Count = Annotated[int, Field(ge=0)]
 
 
 class Remembers(Protocol):
@@ -53,12 +58,12 @@ class Position:
         batch_size: slices a step; 0 in checkpoints of before it was kept.
     """
 
-    phase: int = 0
-    first_epoch: int = 0
-    epoch: int = 0
-    step: int = 0
+    phase: Count = 0
+    first_epoch: Count = 0
+    epoch: Count = 0
+    step: Count = 0
     stopped: bool = False
-    batch_size: int = 0
+    batch_size: Count = 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,16 @@ class Checkpoint:
         return replace(self, position=replace(self.position, step=step, batch_size=size))
 
 
+class _Said(BaseModel):
+    """What stands in a checkpoint beside its tensors."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: Literal[2]
+    position: Position
+    memories: dict[str, dict[str, Any]]
+
+
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Writes a checkpoint, whole or not at all.
 
@@ -106,15 +121,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            said = json.loads((file.metadata() or {})["btkit"])
+            text = (file.metadata() or {})["btkit"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     except FileNotFoundError as error:
         raise InputError(f"there is no checkpoint {path}: the training had not begun; run its recipe anew.") from error
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is no checkpoint of btkit: {error}.") from error
-    if said.get("format") != FORMAT:
-        raise InputError(f"{path} is a checkpoint of another version of btkit (format {said.get('format')}).")
-    return Checkpoint(Position(**said["position"]), tensors, said["memories"])
+    except (OSError, SafetensorError, LookupError, ValueError) as error:
+        raise InputError(f"{path} is no checkpoint of btkit: {error}. {ANEW}") from error
+    try:
+        checked = _Said.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["loc"] == ("format",):
+            raise InputError(f"{path} is a checkpoint of another version of btkit. {ANEW}") from error
+        raise InputError(f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}. {ANEW}") from error
+    return Checkpoint(checked.position, tensors, checked.memories)
 
 
 class Keeper(keras.callbacks.Callback):
@@ -163,8 +183,7 @@ class Keeper(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Keras' own callbacks forget everything here."""
-        for name, callback in self._remembering.items():
-            callback.recall(self._memories[name])
+        recall(self._remembering, self._memories)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Keras has just reset the metrics."""
@@ -202,6 +221,19 @@ class Keeper(keras.callbacks.Callback):
             for name, tensors in groups.items()
             for number, tensor in enumerate(tensors)
         }
+
+
+def recall(remembering: Mapping[str, Remembers], memories: Mapping[str, Any]) -> None:
+    """Has callbacks take up what they remembered.
+
+    Raises:
+        InputError: where a memory is missing or is none of theirs.
+    """
+    for name, callback in remembering.items():
+        try:
+            callback.recall(memories[name])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"the checkpoint is damaged: its memory of {name} is none. {ANEW}") from error
 
 
 def _values(variables: Sequence[keras.Variable]) -> list[Tensor]:

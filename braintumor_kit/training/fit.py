@@ -36,12 +36,14 @@ from braintumor_kit.training.callbacks import (
     tensorboard_writer,
 )
 from braintumor_kit.training.checkpoint import (
+    ANEW,
     Checkpoint,
     Keeper,
     Position,
     Remembers,
     load_checkpoint,
     put_back,
+    recall,
 )
 from braintumor_kit.training.compiled import compile_where_it_pays
 from braintumor_kit.training.features import Features, Frozen, feature_stores, frozen_part
@@ -114,15 +116,16 @@ def _fit(
     listeners = [watch.epoch, *([tensorboard_writer(folder / "tensorboard")] if task.callbacks.tensorboard else [])]
     history = History(folder / "history.csv", task.train, listeners)
     average = WeightAverage(classifier.model.variables, training.ema) if training.ema else None
-    best = BestWeights(classifier.logits, folder / "checkpoints" / "best.weights.h5", training.select, average)
+    best = BestWeights(classifier.logits, folder / "checkpoints", training.select, average)
     steps = Steps(watch.step, task.train.steps, sum(phase.epochs for phase in phases(training)))
     always = [history, *([average] if average else []), best, steps, *callbacks]
     remembering: dict[str, Remembers] = {"history": history, "best": best, **({"average": average} if average else {})}
     averages = average.tensors if average else []
     if checkpoint is not None:
+        _check_position(checkpoint.position, task)
+        recall(remembering, checkpoint.memories)
+        best.check()
         put_back(checkpoint, classifier.logits, averages)
-        for name, callback in remembering.items():
-            callback.recall(checkpoint.memories[name])
     with kept_memory():
         for number, phase in enumerate(phases(training)):
             begin = _beginning(number, phase, len(history.epochs), task.train.batch_size, checkpoint)
@@ -131,6 +134,14 @@ def _fit(
                 _run_phase(phase, kept, classifier, task, always, watch)
     best.restore()
     return Fitted(tuple(history.epochs), best.epoch, best.best, task.train.batch_size)
+
+
+def _check_position(at: Position, task: Task) -> None:
+    """Finds a checkpoint that stands nowhere in the training."""
+    lengths = [phase.epochs for phase in phases(task.training)]
+    inside = at.phase < len(lengths) and at.first_epoch <= at.epoch <= sum(lengths) and at.step <= task.train.steps
+    if not inside:
+        raise InputError(f"the checkpoint is damaged, or of another training: it stands at {at}. {ANEW}")
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -53,7 +53,7 @@ class _Told:
     @classmethod
     def by(cls, run: Run) -> "_Told":
         split = {row["id"]: row["split"] for row in table_of(run, "split.csv")}
-        predicted = {row["id"]: row["predicted"] for row in table_of(run, "predictions.csv")}
+        predicted = {row["id"]: row["predicted"] for row in table_of(run, "predictions.csv", ("id", "predicted"))}
         return cls(run.folder.name, split, predicted, run.record.get("data_digest"))
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from braintumor_kit.contracts import InputError
 from braintumor_kit.evaluation.metrics import HEADLINES, evaluate
-from braintumor_kit.files import make_folder, read_csv, read_json, write_csv, write_json
+from braintumor_kit.files import make_folder, read_json, write_csv, write_json
 from braintumor_kit.model.precision import describe_device, resolve_precision
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, fold_runs, save_recipe, start_record, update_record
+from braintumor_kit.runs import Run, fold_runs, save_recipe, start_record, table_of, update_record
 from braintumor_kit.training.fit import has_checkpoint
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.ending import ending_recorded
@@ -30,6 +31,11 @@ def begin(
 ) -> None:
     """Writes what is known of a cross-validation before its first fold is trained."""
     save_recipe(run, text, recipe.resolved())
+    _write_split(run, materials)
+    start_record(run, argv, recipe.tables.seed, started, _description(recipe, materials))
+
+
+def _write_split(run: Run, materials: Sequence[Material]) -> None:
     samples, splits = materials[0].dataset.samples, [material.split for material in materials]
     write_csv(
         run.folder / "split.csv",
@@ -39,14 +45,17 @@ def begin(
             for place, sample in enumerate(samples)
         ),
     )
-    extra = {
+
+
+def _description(recipe: Recipe, materials: Sequence[Material]) -> dict[str, Any]:
+    return {
         "recipe_name": recipe.path.stem,
         "recipe": recipe.resolved(),
         "device": describe_device(),
         "precision": resolve_precision(recipe.tables.training.precision),
         "folds": len(materials),
         "classes": list(materials[0].dataset.classes),
-        "samples": len(samples),
+        "samples": len(materials[0].dataset.samples),
         "data_digest": materials[0].dataset.digest,
         "plugins": plugin_records(recipe),
         "recipe_digest": recipe_digest(recipe),
@@ -54,7 +63,6 @@ def begin(
         "leaks": leaks.as_json() if (leaks := all_leaks(materials)) else None,
         "reported_on": "test",
     }
-    start_record(run, argv, recipe.tables.seed, started, extra)
 
 
 def _tested_in(splits: Sequence[Sequence[str]], place: int) -> int:
@@ -71,8 +79,14 @@ def cross_validate(
     """
     with log_to(run.folder), ending_recorded(run):
         update_record(run, status="running", ended=None, reason=None)
+        _follow_changes(run, recipe, materials)
         for fold, material in zip(fold_runs(run), materials, strict=True):
-            if _finished(fold):
+            if _begun(fold) and fold.record.get("split_digest") != split_digests([material])[0]:
+                # Pooled with the others, it would be judged on slices that it was trained on.
+                reporter.say(f"{fold.folder.name} was trained on another split and is trained anew")
+                shutil.rmtree(fold.folder, ignore_errors=True)
+                fold = Run(fold.folder)
+            if _begun(fold) and fold.record.get("status") == "finished":
                 reporter.say(f"{fold.folder.name} is finished and kept")
                 continue
             _train_fold(fold, recipe, text, material, argv, reporter)
@@ -80,8 +94,16 @@ def cross_validate(
         update_record(run, results=pooled_results(run))
 
 
-def _finished(fold: Run) -> bool:
-    return (fold.folder / "record.json").is_file() and fold.record.get("status") == "finished"
+def _follow_changes(run: Run, recipe: Recipe, materials: Sequence[Material]) -> None:
+    """Where it goes on with other data, which was accepted and is recorded, its files tell of these from now on."""
+    now = _description(recipe, materials)
+    if any(run.record.get(key) != now[key] for key in ("data_digest", "split_digests")):
+        _write_split(run, materials)
+        update_record(run, **now)
+
+
+def _begun(fold: Run) -> bool:
+    return (fold.folder / "record.json").is_file()
 
 
 def _train_fold(fold: Run, recipe: Recipe, text: str, material: Material, argv: list[str], reporter: Reporter) -> None:
@@ -126,10 +148,17 @@ def _pooled_rows(run: Run, materials: Sequence[Material]) -> list[dict[str, str]
     """The test rows of every fold's predictions, in the order of the data set, with the number of the fold."""
     found: dict[str, dict[str, str]] = {}
     for number, fold in enumerate(fold_runs(run), start=1):
-        for row in read_csv(fold.folder / "predictions.csv"):
+        for row in table_of(fold, "predictions.csv"):
             if row["split"] == "test":
                 found[row["id"]] = {**row, "fold": str(number)}
-    return [found[sample.id] for sample in materials[0].dataset.samples]
+    samples = materials[0].dataset.samples
+    lost = next((sample.id for sample in samples if sample.id not in found), None)
+    if lost is not None:
+        raise InputError(
+            f"slice '{lost}' is in no fold's predictions.csv: one is damaged. Remove that fold's folder to have it "
+            "trained anew."
+        )
+    return [found[sample.id] for sample in samples]
 
 
 def spread(by_fold: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -30,6 +30,9 @@ from braintumor_kit.workflows.own_data import own_data
 from braintumor_kit.workflows.pictures import split_name
 from braintumor_kit.workflows.trained import Trained
 
+RECORDED = ("id", "split", "group", "label", "predicted")
+"""Columns of `predictions.csv` that a comparison of two runs takes."""
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -224,7 +227,7 @@ def recorded_against(first: Run, second: Run) -> dict[str, Any]:
     Raises:
         InputError: where they have no such slices in common, or call them differently.
     """
-    rows = [{row["id"]: row for row in table_of(run, "predictions.csv")} for run in (first, second)]
+    rows = [{row["id"]: row for row in table_of(run, "predictions.csv", RECORDED)} for run in (first, second)]
     part = "test" if all(any(row["split"] == "test" for row in table.values()) for table in rows) else "validation"
     reported = [{id for id, row in table.items() if row["split"] == part} for table in rows]
     ids = sorted(reported[0] & reported[1])

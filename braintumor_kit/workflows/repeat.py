@@ -35,7 +35,7 @@ def repeat(
     record, file = before.record, before.folder / "record.json"
     if record.get("status") != "finished":
         raise InputError(f"'{before.folder}' has not finished: there is nothing to compare with. Go on with --resume.")
-    if not isinstance(record.get("recipe"), dict) or not isinstance(record.get("results"), dict):
+    if not record.get("recipe") or not record.get("results"):
         raise InputError(
             f"{file} is of a btkit that did not keep recipe and results there; run its resolved.json anew."
         )
@@ -44,7 +44,9 @@ def repeat(
         raise InputError(f"'{before.folder}' is a fold: repeat the whole cross-validation, {before.folder.parent}.")
     use_threads_of(record, reporter)
     text = tomli_w.dumps(without_none(record["recipe"]))
-    run = run_recipe(replace(recipe, path=Path(record["recipe_name"])), text, runs, name, argv, reporter)
+    run = run_recipe(
+        replace(recipe, path=Path(record.get("recipe_name") or before.folder.name)), text, runs, name, argv, reporter
+    )
     compared = _compared(before, run)
     update_record(run, repeats=compared)
     return run, compared

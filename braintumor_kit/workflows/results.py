@@ -29,7 +29,7 @@ def results_of(run: Run, model: keras.Model) -> dict[str, Any]:
 
 def pooled_results(run: Run) -> dict[str, Any]:
     """Of a cross-validation: those of its folds, and its own predictions and figures."""
-    return {"folds": [dict(fold.record["results"]) for fold in fold_runs(run)], **_judged(run)}
+    return {"folds": [dict(fold.record.get("results") or {}) for fold in fold_runs(run)], **_judged(run)}
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -88,10 +88,10 @@ def _results(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
 
 
 def _histories(before: list[dict[str, float]], now: list[dict[str, float]]) -> Iterator[str]:
-    for old, new in zip(before, now, strict=False):
+    for number, (old, new) in enumerate(zip(before, now, strict=False), start=1):
         for name, value in old.items():
             if new.get(name) != value:
-                yield f"epoch {old['epoch']:.0f}: {name} was {value!r} and is {new.get(name)!r}"
+                yield f"epoch {number}: {name} was {value!r} and is {new.get(name)!r}"
     if len(before) != len(now):
         yield f"there were {len(before)} epochs and are {len(now)}"
 

@@ -64,16 +64,18 @@ def resume(run: Run, argv: list[str], registry: Registry, reporter: Reporter, ac
     Raises:
         InputError: where there is nothing to go on with, another process is at work on it, or something changed.
     """
+    recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
     if run.folds is None:
-        _check_unfinished(run, accept)
+        _check_unfinished(run, recipe, accept)
     with locked(run), told_how_to_go_on(run, run.folds is not None, reporter):
         _tidy(run)
-        recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
         use_threads_of(run.record, reporter)
         dataset = open_dataset(recipe, reporter)
         seed_everything(recipe.tables.seed)
         classifier = build(recipe, dataset)
         materials = gather(recipe, dataset, reporter)
+        if (run.folds or 1) != len(materials):
+            raise InputError(f"{run.folder / 'record.json'} is damaged: folds: its recipe has {len(materials)}.")
         hold_to_beginning(run, recipe, materials, argv, accept)
         text = read_text(run.folder / "recipe.toml")
         if run.folds is None:
@@ -91,11 +93,11 @@ def _tidy(run: Run) -> None:
         raise WorkError(f"'{run.folder}' cannot be written: {reason_of(error)}.") from error
 
 
-def _check_unfinished(run: Run, accept: bool) -> None:
+def _check_unfinished(run: Run, recipe: Recipe, accept: bool) -> None:
     """Finds early why a single training cannot go on."""
     if run.record.get("status") == "finished":
         raise InputError(f"'{run.folder}' is finished: there is nothing to go on with.")
-    if run.resolved["split"]["method"] == "kfold":
+    if recipe.tables.split.method == "kfold":
         raise InputError(
             f"'{run.folder}' is a fold of a cross-validation: go on with the whole, --resume {run.folder.parent}."
         )

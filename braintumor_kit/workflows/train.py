@@ -60,6 +60,7 @@ def train_into(
     with log_to(run.folder), ending_recorded(run):
         if resume:
             update_record(run, status="running", ended=None, reason=None)
+            _follow_changes(run, recipe, material, classifier)
         else:
             _begin(run, recipe, text, material, classifier, argv, started)
         reporter.say(f"run {run.folder}{' goes on' if resume else ''}", "resumed" if resume else "begun")
@@ -98,6 +99,14 @@ def _begin(
     save_recipe(run, text, recipe.resolved())
     _write_split(run, material)
     start_record(run, argv, recipe.tables.seed, started, _description(recipe, material, classifier))
+
+
+def _follow_changes(run: Run, recipe: Recipe, material: Material, classifier: Classifier) -> None:
+    """Where a run goes on with other data, which was accepted and is recorded, its files tell of these from now on."""
+    now = _description(recipe, material, classifier)
+    if any(run.record.get(key) != now[key] for key in ("data_digest", "split_digest")):
+        _write_split(run, material)
+        update_record(run, **now)
 
 
 def _description(recipe: Recipe, material: Material, classifier: Classifier) -> dict[str, Any]:

@@ -108,16 +108,14 @@ def trained_from_file(path: Path, any_end: bool = False, classes: Sequence[str] 
 
 def _with_words_of(run: Run, model: keras.Model, path: Path) -> Trained:
     classes = run.record.get("classes")
-    if not isinstance(classes, list) or len(classes) != model.output_shape[-1]:
+    if not classes or len(classes) != model.output_shape[-1]:
         raise InputError(f"{run.folder / 'record.json'} does not name the model's {model.output_shape[-1]} classes.")
     pixels = _pixels(run.resolved.get("pixels"), run.folder / "resolved.json")
-    layer = run.record.get("explain_layer")
-    names = tuple(str(name) for name in classes)
     return Trained(
         model,
-        names,
+        tuple(classes),
         pixels,
-        layer if isinstance(layer, str) else None,
+        run.record.get("explain_layer"),
         file_digest(path),
         load_certainty(run.folder),
         run,

@@ -88,8 +88,8 @@ def _changes(record: Mapping[str, Any], recipe: Recipe, materials: Sequence[Mate
         "recipe_digest": "the recipe in force (resolved.json) is another one",
         "data_digest": "the data set is another one",
         "plugins": "a plugin, or its version, is another one",
-        "split_digest": "the split is another one",
-        "split_digests": "the folds are others",
+        "split_digest": "the split is another one: slices that are test now may have been trained on",
+        "split_digests": "the folds are others: those that were trained are trained anew",
     }
     for key, value in now.items():
         if key in record and record[key] != value:
