@@ -176,13 +176,18 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "braintumor_kit", "run", *map(str, arguments)]
 
 
-def begun(arguments: list[str], said: IO[str] | int = subprocess.PIPE) -> "subprocess.Popen[str]":
-    """A process that hears Ctrl-C, also where a script runs these tests in the background and has it ignored."""
+def begun(arguments: list[str], said: IO[str] | int = subprocess.PIPE, group: bool = False) -> "subprocess.Popen[str]":
+    """A process that hears Ctrl-C, also where a script runs these tests in the background and has it ignored.
+
+    Args:
+        group: make it the first of a group of its own, as a shell does.
+    """
     return subprocess.Popen(
         arguments,
         stdout=subprocess.DEVNULL,
         stderr=said,
         text=True,
+        start_new_session=group,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 

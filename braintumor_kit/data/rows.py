@@ -7,26 +7,23 @@ is opened: a damaged one is made again.
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import TimeoutError as Hung
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
 from numpy.typing import DTypeLike, NDArray
 
 from braintumor_kit.contracts import ImageError, Sample, WorkError
 from braintumor_kit.data.caches import building, log, make_room, mark_used
 from braintumor_kit.data.dataset import BadImage, Dataset, Progress
+from braintumor_kit.data.workers import HUNG, WorkerHangsError, WorkerLostError, in_workers
 from braintumor_kit.files import take_space, write_json
 from braintumor_kit.recipe.load import ChosenPlugin
 
 CHUNK = 32
 """Pictures that one task decodes: large enough to hide the cost of a task, small enough for steady progress."""
-
-HUNG = 300.0
-"""Seconds after which a task that gives nothing is taken to hang: ten a picture."""
 
 BLOCK = 2**26
 """Bytes of a file under one checksum."""
@@ -140,24 +137,20 @@ def _computed(
     if len(chunks) < 4 or jobs < 2:
         yield from (_compute_chunk(plugin, chunk, row, compute) for chunk in chunks)
         return
-    settings = {"return_as": "generator", "pre_dispatch": "2*n_jobs", "batch_size": 1, "timeout": HUNG}
-    done = 0
-    with Parallel(n_jobs=jobs, **settings) as parallel:
-        try:
-            for result in parallel(delayed(_compute_chunk)(plugin, chunk, row, compute) for chunk in chunks):
-                yield result
-                done += 1
-        except Hung as error:  # not the built-in one
-            stuck = chunks[done]
-            raise WorkError(
-                f"a process that decodes pictures hangs: nothing came for {HUNG:.0f} s, from '{stuck[0].id}' to "
-                f"'{stuck[-1].id}'. Nothing was kept of this cache; see whether these can be read, and run again."
-            ) from error
-        except BrokenProcessPool as error:
-            raise WorkError(
-                "a process that decodes pictures was lost, most likely for lack of memory. Nothing was kept of this "
-                "cache; run again with less beside it."
-            ) from error
+    work = partial(_compute_chunk, plugin, row=row, compute=compute)
+    try:
+        yield from in_workers(work, chunks, jobs, HUNG)
+    except WorkerHangsError as error:
+        stuck = chunks[error.number]
+        raise WorkError(
+            f"a process that decodes pictures hangs: nothing came for {HUNG:.0f} s, from '{stuck[0].id}' to "
+            f"'{stuck[-1].id}'. Nothing was kept of this cache; see whether these can be read, and run again."
+        ) from error
+    except WorkerLostError as error:
+        raise WorkError(
+            "a process that decodes pictures was lost, most likely for lack of memory. Nothing was kept of this "
+            "cache; run again with less beside it."
+        ) from error
 
 
 def _compute_chunk(plugin: ChosenPlugin, samples: tuple[Sample, ...], row: NDArray[Any], compute: Compute) -> _Computed:
