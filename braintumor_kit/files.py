@@ -25,7 +25,7 @@ HIDDEN = re.compile(r"(?:errno = |os error )(\d+)")
 
 
 @contextmanager
-def whole(path: Path, room: int = 0) -> Iterator[Path]:
+def whole(path: Path, room: int = 0, lasting: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, to write to; moved to `path` when the block ends well.
 
     Its folder has to be there: one that someone removed meanwhile must not come back with half of what it held.
@@ -33,6 +33,7 @@ def whole(path: Path, room: int = 0) -> Iterator[Path]:
     Args:
         room: so many bytes have to be free before the block begins, for libraries that do not survive a disk that fills
             while they write: HDF5 ends the process.
+        lasting: where the machine stops right afterwards, too, the file is there in full, or still the one before.
 
     Raises:
         WorkError: where the file system refuses (disk full, read-only, name too long), naming the file; nothing is left
@@ -48,7 +49,11 @@ def whole(path: Path, room: int = 0) -> Iterator[Path]:
             file.truncate(0)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
+        if lasting:
+            _to_disk(temporary)
         temporary.replace(path)
+        if lasting:
+            _to_disk(path.parent)
     except Exception as error:
         number = _system_error(error)
         if number is None:
@@ -62,17 +67,33 @@ def whole(path: Path, room: int = 0) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
-def make_folder(path: Path) -> Path:
-    """Makes a folder, and those above it, where they are missing.
+def make_folder(path: Path, parents: bool = True) -> Path:
+    """Makes a folder where it is missing.
+
+    Args:
+        parents: and those above it. Not inside of a folder that is being written: one that someone removes or moves
+            meanwhile must not come back.
 
     Raises:
         WorkError: where it cannot be made.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=parents, exist_ok=True)
     except OSError as error:
         raise WorkError(f"the folder {path} cannot be made: {reason_of(error)}.") from error
     return path
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until the disk has what was written to a file, or which files a folder holds."""
+    try:
+        number = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def remove_torn(folder: Path) -> None:

@@ -18,6 +18,12 @@ def listen() -> None:
     signal.signal(signal.SIGTERM, _hear)
 
 
+def leave_alone() -> None:
+    """Lets no further interruption through: what is left takes no time. For the main thread."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _hear(number: int, frame: FrameType | None) -> None:
     global _came
     _came = True

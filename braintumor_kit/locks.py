@@ -15,7 +15,7 @@ def alone(lock: Path, place: Path, wait: float = 0.0) -> Iterator[None]:
     """Inside, no other process works in a folder.
 
     Args:
-        lock: the file that is locked, and gone afterwards.
+        lock: the file that is locked, and gone afterwards. The folder above its own has to be there.
         place: the folder, as the user is told of it.
         wait: for another process, in seconds.
 
@@ -23,7 +23,7 @@ def alone(lock: Path, place: Path, wait: float = 0.0) -> Iterator[None]:
         InputError: where another process is at work there.
         WorkError: where the lock cannot be made.
     """
-    make_folder(lock.parent)
+    make_folder(lock.parent, parents=False)
     held = FileLock(lock)
     try:
         held.acquire(timeout=wait)

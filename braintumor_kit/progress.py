@@ -38,7 +38,10 @@ class Reporter:
         """One line, to the user and to the log; there with the name of what happened and fields for programs."""
         log.info(text, extra={"event": event, **fields})
         if self._console:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            try:
+                self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            except OSError:  # nobody listens any more, or what listens is full: no reason to stop the work
+                self._console = None
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Callable[[int, int], None]]:

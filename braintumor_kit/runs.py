@@ -103,7 +103,9 @@ def check_place(runs: Path, name: str | None) -> None:
         if name is not None and not re.fullmatch(r"\w[\w.+-]{0,199}", name):
             raise InputError(f"--name '{name}': use at most 200 letters, digits, '.', '_', '+' and '-'.")
         if name is not None and (runs / name).exists():
-            raise InputError(f"run '{runs / name}' exists already; choose another --name.")
+            begun = (runs / name / "record.json").is_file()
+            what = f"run '{runs / name}' exists already" if begun else f"'{runs / name}' exists already and is no run"
+            raise InputError(f"{what}; choose another --name{'' if begun else ', or remove it'}.")
     except OSError as error:
         raise WorkError(f"no run folder can be made in '{runs}': {error.strerror}.") from error
 
@@ -193,11 +195,15 @@ def start_record(run: Run, argv: list[str], seed: int, started: datetime, extra:
         "seed": seed,
         "started": started.isoformat(timespec="seconds"),
         "ended": None,
-        "code": commit(),
-        "packages": package_versions(),
+        **versions(),
         **extra,
     }
     write_json(run.folder / "record.json", record)
+
+
+def versions() -> dict[str, Any]:
+    """What a result may depend on beside recipe and data: `code` and `packages` of a record."""
+    return {"code": commit(), "packages": package_versions()}
 
 
 def update_record(run: Run, **changes: Any) -> None:

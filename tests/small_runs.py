@@ -1,6 +1,8 @@
 """A run of ten seconds, and how its files are read to their ends."""
 
 import json
+import os
+import shutil
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -19,6 +21,9 @@ TRAINING = (
     "training.precision=float32", "backbone.depth=18", "explain.0.limit=1",
 )  # fmt: skip
 OPTIONS = [item for value in TRAINING for item in ("--set", value)]
+
+
+LARGE = (".keras", ".h5", ".safetensors", ".npy", ".npz", ".png")
 
 
 def kind(path: Path) -> str:
@@ -57,6 +62,21 @@ def whole_files(run: Path) -> set[str]:
         assert not path.name.startswith(files.TEMPORARY)
         read_whole(path)
     return {kind(path) for path in found}
+
+
+def copy_run(run: Path, folder: Path) -> Path:
+    """Copies a run; its large files, which btkit never changes in place, are shared."""
+
+    def copy(one: str, other: str) -> None:
+        (os.link if Path(one).suffix in LARGE else shutil.copy2)(one, other)
+
+    return Path(shutil.copytree(run, folder, copy_function=copy, dirs_exist_ok=True))
+
+
+def put_file(path: Path, content: bytes) -> None:
+    """Puts another file in the place of one that may be shared."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
 
 
 def same_results(one: Path, other: Path) -> bool:

@@ -1,9 +1,7 @@
 """A cross-validation from end to end: its folder, its pooled figures, and going on where it was interrupted."""
 
 import json
-import os
 import re
-import shutil
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 from heads import add_heads, head, save
 from sklearn import metrics as sk
+from small_runs import copy_run
 
 from braintumor_kit.commands.main import run_command_line
 from braintumor_kit.contracts import WorkError
@@ -45,15 +44,6 @@ def load(path: Path) -> dict[str, Any]:
 
 def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps({**load(path), **values}))
-
-
-def copied(finished: Path, run: Path) -> Path:
-    """A copy of a run; weights, which are only ever replaced whole, are linked for speed."""
-
-    def copy(source: str, target: str) -> None:
-        (os.link if source.endswith((".keras", ".h5")) else shutil.copy2)(source, target)
-
-    return Path(shutil.copytree(finished, run, copy_function=copy, dirs_exist_ok=True))
 
 
 def files_of(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -205,7 +195,7 @@ def test_the_newest_run_may_be_a_cross_validation(finished: Path, tmp_path: Path
 def test_resume_keeps_finished_folds_and_comes_to_the_same_figures(
     finished: Path, tmp_path: Path, btkit: Callable
 ) -> None:
-    run = copied(finished, tmp_path / "run")
+    run = copy_run(finished, tmp_path / "run")
     for name in ("metrics.json", "predictions.csv"):
         (run / name).unlink()
     (run / "fold-2" / "model.keras").unlink()
@@ -220,13 +210,15 @@ def test_resume_keeps_finished_folds_and_comes_to_the_same_figures(
     assert load(run / "metrics.json") == load(finished / "metrics.json")
     assert json.loads(ended.out)["metrics"] == load(run / "metrics.json")
     assert (run / "predictions.csv").read_bytes() == (finished / "predictions.csv").read_bytes()
-    assert load(run / "fold-2" / "record.json")["status"] == "finished"
+    for fold in FOLDS:
+        record = load(run / fold / "record.json")
+        assert (record["status"], record["recipe_name"]) == ("finished", "resnet_adam")
     assert load(run / "record.json")["status"] == "finished"
 
 
 def test_a_finished_run_gives_no_reason_for_having_stopped(finished: Path, tmp_path: Path, btkit: Callable) -> None:
     """All folds were trained when it was interrupted: they are pooled alone."""
-    run = copied(finished, tmp_path / "run")
+    run = copy_run(finished, tmp_path / "run")
     (run / "metrics.json").unlink()
     change(run / "record.json", status="interrupted", reason="KeyboardInterrupt: ")
     assert btkit("run", "--resume", run).status == 0
@@ -242,7 +234,7 @@ def stand_in(finished: Path, stop_in: str, error: BaseException) -> Callable[...
     def train(run: Run, *rest: object) -> None:
         if run.folder.name == stop_in:
             raise error
-        copied(finished / run.folder.name, run.folder)
+        copy_run(finished / run.folder.name, run.folder)
 
     return train
 
@@ -300,13 +292,46 @@ def test_what_cannot_be_resumed_is_refused_in_one_message(
 
 
 def test_other_folds_than_those_that_were_begun_are_refused(finished: Path, tmp_path: Path, btkit: Callable) -> None:
-    run = copied(finished, tmp_path / "run")
+    run = copy_run(finished, tmp_path / "run")
     change(run / "resolved.json", seed=8)
     ended = btkit("run", "--resume", run)
     assert ended.status == 2
     said = " ".join(ended.err.split())
     assert "cannot go on as it began: the recipe in force (resolved.json) is another one the folds are others" in said
     assert said.endswith("go on all the same, which is recorded, with --accept-changes.")
+
+
+def test_folds_of_another_split_are_not_pooled(
+    finished: Path, tmp_path: Path, btkit: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is pooled out of fold must come from models that have not seen it."""
+    run, trained = copy_run(finished, tmp_path / "run"), []
+
+    def train(fold: Run, *rest: Any) -> None:
+        assert not fold.folder.exists()
+        trained.append(fold.folder.name)
+        raise WorkError("far enough")
+
+    change(run / "resolved.json", seed=8)
+    change(run / "record.json", status="interrupted")
+    monkeypatch.setattr(cross_validate, "_train_fold", train)
+    ended = btkit("run", "--resume", run, "--accept-changes")
+    assert ended.status == 3
+    assert "fold-1 was trained on another split and is trained anew" in ended.err
+    assert trained == ["fold-1"]
+    assert load(run / "record.json")["recipe"]["seed"] == 8
+    assert (run / "split.csv").read_text() != (finished / "split.csv").read_text()
+
+
+def test_a_fold_that_lacks_a_slice_is_told(finished: Path, tmp_path: Path, btkit: Callable) -> None:
+    run = copy_run(finished, tmp_path / "run")
+    lines = (run / "fold-2" / "predictions.csv").read_text().splitlines(keepends=True)
+    tested = next(line for line in lines if ",test," in line)
+    (run / "fold-2" / "predictions.csv").write_text("".join(line for line in lines if line != tested))
+    change(run / "record.json", status="interrupted")
+    ended = btkit("run", "--resume", run)
+    assert ended.status == 2
+    assert f"slice '{tested.split(',')[0]}' is in no fold's predictions.csv: one is damaged." in ended.err
 
 
 # Over pictures in folders

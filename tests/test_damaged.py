@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from safetensors import safe_open
-from safetensors.torch import save_file
-from small_runs import OPTIONS
+from safetensors.torch import save, save_file
+from small_runs import OPTIONS, copy_run, put_file
 
 from braintumor_kit.files import read_json, write_json
 from braintumor_kit.training import callbacks
 from braintumor_kit.training.fit import LATEST
+from braintumor_kit.workflows.results import differences, lacking
 
 Edit = Callable[[Path], object]
 
@@ -53,11 +54,11 @@ def put(name: str, *place: object, value: Any) -> Edit:
 
 
 def content(name: str, text: bytes) -> Edit:
-    return lambda run: (run / name).write_bytes(text)
+    return lambda run: put_file(run / name, text)
 
 
 def half(name: str) -> Edit:
-    return lambda run: (run / name).write_bytes((run / name).read_bytes()[: (run / name).stat().st_size // 2])
+    return lambda run: put_file(run / name, (run / name).read_bytes()[: (run / name).stat().st_size // 2])
 
 
 def gone(name: str) -> Edit:
@@ -78,6 +79,7 @@ def said(**changes: Any) -> Edit:
                 del words[key]
             else:
                 words[key] = value
+        (run / LATEST).unlink()
         save_file(tensors, run / LATEST, metadata={"btkit": json.dumps(words)})
 
     return edit
@@ -114,7 +116,7 @@ RESUMED: dict[str, tuple[Edit, str]] = RECORDS | {
     "no text": (gone("recipe.toml"), "recipe.toml cannot be read: "),
     "half a checkpoint": (half(str(LATEST)), "latest.safetensors is no checkpoint of btkit: "),
     "empty checkpoint": (content(str(LATEST), b""), "latest.safetensors is no checkpoint of btkit: "),
-    "no words": (lambda run: save_file({}, run / LATEST), "latest.safetensors is no checkpoint of btkit: "),
+    "no words": (content(str(LATEST), save({})), "latest.safetensors is no checkpoint of btkit: "),
     "other format": (said(format=1), "is a checkpoint of another version of btkit."),
     "no position": (said(position=...), "latest.safetensors is damaged: position: "),
     "odd step": (said(position={"step": "x"}), "latest.safetensors is damaged: position.step: "),
@@ -123,7 +125,10 @@ RESUMED: dict[str, tuple[Edit, str]] = RECORDS | {
     "epoch nowhere": (said(position={"epoch": 999}), NOWHERE),
     "phase nowhere": (said(position={"phase": 9}), NOWHERE),
     "no memories": (said(memories=...), "latest.safetensors is damaged: memories: "),
-    "memories of none": (said(memories={}), "the checkpoint is damaged: its memory of history is none."),
+    "memories of none": (
+        said(memories={}),
+        "the checkpoint knows nothing of history: it is of ",
+    ),
     "no plateau": (said(memories={"reduce_lr_on_plateau": {}}), "its memory of reduce_lr_on_plateau is none."),
     "odd history": (said(memories={"history": {"epochs": [1]}}), "its memory of history is none."),
     "odd best": (said(memories={"best": {"best": "x", "epoch": 1}}), "its memory of best is none."),
@@ -137,21 +142,22 @@ RESUMED: dict[str, tuple[Edit, str]] = RECORDS | {
 def test_resume(name: str, stopped: Path, tmp_path: Path, btkit: Callable) -> None:
     edit, message = RESUMED[name]
     run = tmp_path / "r"
-    shutil.copytree(stopped, run)
+    copy_run(stopped, run)
     edit(run)
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.suffix != ".h5"}
+    before = {path: path.stat() for path in run.rglob("*") if path.is_file()}
     ended = btkit("run", "--resume", run)
     assert ended.status == 2, ended.err
     assert message in ended.err
     assert "Traceback" not in ended.err
     kept = {path for path in before if path.name not in ("log.txt", "log.jsonl", "record.json", "history.csv")}
-    assert all(path.read_bytes() == before[path] for path in kept)
+    for path in kept:
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before[path].st_ino, before[path].st_mtime_ns)
 
 
 def test_what_it_advises_helps(stopped: Path, tmp_path: Path, btkit: Callable) -> None:
     """A checkpoint that is damaged is removed, and the training begins anew in the same folder."""
     run = tmp_path / "r"
-    shutil.copytree(stopped, run)
+    copy_run(stopped, run)
     half(str(LATEST))(run)
     ended = btkit("run", "--resume", run)
     assert "Remove it, and the training begins anew in the same folder, with --accept-changes." in ended.err
@@ -176,6 +182,11 @@ REPEATED: dict[str, tuple[Edit, str]] = {name: case for name, case in RECORDS.it
     "epochs": (put("record.json", *RESULTS, "history", value=[1]), "record.json is damaged: results.history.0: "),
     "loss": (put("record.json", *RESULTS, "history", 0, "loss", value="x"), "results.history.0.loss: "),
     "metrics": (put("record.json", *RESULTS, "metrics", value=[]), "record.json is damaged: results.metrics: "),
+    "no figures": (
+        put("record.json", *RESULTS, "metrics", value={}),
+        "results.metrics is missing: there is",
+    ),
+    "no weights": (put("record.json", *RESULTS, "weights", value=...), "results.weights is missing: there is"),
     "test": (put("record.json", *RESULTS, "metrics", "test", value=1), "results.metrics.test: "),
     "folds": (put("record.json", *RESULTS, "folds", value=1), "record.json is damaged: results.folds: "),
 }
@@ -192,6 +203,24 @@ def test_repeat(name: str, finished: Path, tmp_path: Path, btkit: Callable) -> N
     assert message in ended.err
     assert "Traceback" not in ended.err
     assert not (tmp_path / "again").exists()
+
+
+def test_what_a_record_lacks_is_a_difference() -> None:
+    results: dict[str, Any] = {
+        "history": [{"epoch": 1, "loss": 1.0, "val_loss": 2.0}], "weights": "w", "predictions": "p",
+        "metrics": {"test": {"accuracy": 0.5, "nll": 1.0}},
+    }  # fmt: skip
+    folds = {"folds": [results, results], "predictions": "p", "metrics": results["metrics"]}
+    assert not list(differences({"results": results}, {"results": results}))
+    assert (lacking(results, None), lacking(folds, 2), lacking(folds, 3)) == (None, None, "folds.2")
+    less = {**results, "history": [{"epoch": 1, "loss": 1.0}], "metrics": {"test": {"accuracy": 0.5}}}
+    for one, other in ((results, less), (less, results)):
+        (history, figure) = differences({"results": one}, {"results": other})
+        assert history.startswith("epoch 1: val_loss was ")
+        assert figure.startswith("nll on test was ")
+    fewer = {**folds, "folds": [results]}
+    assert list(differences({"results": fewer}, {"results": folds})) == ["there were 1 folds and are 2"]
+    assert lacking({**folds, "folds": [results, {}]}, 2) == "folds.1.predictions"
 
 
 @pytest.mark.parametrize("command", ["explain", "evaluate", "audit"])
@@ -215,7 +244,7 @@ def test_a_finished_run(
     command: str, name: str, text: bytes | None, message: str, finished: Path, tmp_path: Path, btkit: Callable
 ) -> None:
     run = tmp_path / "r"
-    shutil.copytree(finished, run)
+    copy_run(finished, run)
     (run / name).unlink()
     if text is not None:
         (run / name).write_bytes(text)
@@ -229,12 +258,55 @@ def test_a_finished_run(
 @pytest.mark.parametrize("text", [b"id\nx\n", b"", b"\xff", b"id,split,group,label,predicted\na,test\n"])
 def test_predictions(text: bytes, finished: Path, tmp_path: Path, btkit: Callable) -> None:
     run = tmp_path / "r"
-    shutil.copytree(finished, run)
+    copy_run(finished, run)
     (run / "predictions.csv").write_bytes(text)
     ended = btkit("evaluate", run, "--against", finished)
     assert ended.status == 2
     assert "predictions.csv" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_predictions_that_end_in_the_middle_are_made_again(finished: Path, tmp_path: Path, btkit: Callable) -> None:
+    run = tmp_path / "r"
+    copy_run(finished, run)
+    (run / "predictions.csv").write_bytes((run / "predictions.csv").read_bytes()[:300])
+    ended = btkit("explain", run, "--method", "gradcam", "--limit", "1")
+    assert ended.status == 0, ended.err
+
+
+def test_the_checkpoint_of_a_finished_run_goes(finished: Path, tmp_path: Path, btkit: Callable) -> None:
+    """A process was killed when all was done but that."""
+    run = tmp_path / "r"
+    copy_run(finished, run)
+    (run / LATEST).write_bytes(b"of the last epoch")
+    ended = btkit("run", "--resume", run)
+    assert ended.status == 2
+    assert "is finished: there is nothing to go on with." in ended.err
+    assert not (run / LATEST).exists()
+
+
+def test_a_recipe_that_is_accepted_is_what_the_run_tells_of(stopped: Path, tmp_path: Path, btkit: Callable) -> None:
+    run = tmp_path / "r"
+    copy_run(stopped, run)
+    put("resolved.json", "training", "epochs", value=3)(run)
+    (run / "split.csv").unlink()  # and what is missing comes back
+    assert btkit("run", "--resume", run, "--accept-changes").status == 0
+    record = read_json(run / "record.json")
+    assert record["recipe"]["training"]["epochs"] == 3
+    assert record["recipe_name"] == "resnet_adam"
+    assert (run / "split.csv").read_bytes() == (stopped / "split.csv").read_bytes()
+    assert (run / "history.csv").read_text().count("\n") == 4
+    ended = btkit("run", run, "--runs", tmp_path, "--name", "again")
+    assert "It repeats" in ended.out
+
+
+def test_another_batch_size_has_to_begin_anew(stopped: Path, tmp_path: Path, btkit: Callable) -> None:
+    run = tmp_path / "r"
+    copy_run(stopped, run)
+    put("resolved.json", "training", "batch_size", value=4)(run)
+    ended = btkit("run", "--resume", run, "--accept-changes")
+    assert ended.status == 2
+    assert "the checkpoint counts steps of 8 slices, and training.batch_size is 4. Remove it, and" in ended.err
 
 
 def test_best_weights_are_those_of_the_epoch_that_the_checkpoint_knows(
@@ -243,7 +315,7 @@ def test_best_weights_are_those_of_the_epoch_that_the_checkpoint_knows(
     """A process was killed when a better epoch's weights were written and its checkpoint was not; done again, as on a
     GPU with other last digits, that epoch is no better: the earlier one's weights are still there."""
     run = tmp_path / "r"
-    shutil.copytree(stopped, run)
+    copy_run(stopped, run)
     good = (run / "checkpoints" / "best-0001.weights.h5").read_bytes()
     (run / "checkpoints" / "best-0002.weights.h5").write_bytes(b"of the process that was killed")
     said(memories={"best": {"best": 2.0, "epoch": 1}})(run)  # an accuracy that no second epoch reaches
@@ -255,7 +327,7 @@ def test_best_weights_are_those_of_the_epoch_that_the_checkpoint_knows(
 
 def test_other_data_that_are_accepted_are_what_the_run_tells_of(stopped: Path, tmp_path: Path, btkit: Callable) -> None:
     run = tmp_path / "r"
-    shutil.copytree(stopped, run)
+    copy_run(stopped, run)
     values = read_json(run / "resolved.json")
     values["source"]["patients"] = 16
     write_json(run / "resolved.json", values)

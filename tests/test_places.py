@@ -28,10 +28,44 @@ def test_a_run_folder_that_goes_away_does_not_come_back(
     monkeypatch.setattr(callbacks.Clock, "on_epoch_end", remove)
     ended = btkit(*BEGIN, tmp_path)
     assert ended.status == 3
-    assert "history.csv could not be written: No such file or directory." in ended.err
-    assert "its folder is gone; choose one that stays." in ended.err
+    assert f"the run folder '{tmp_path / 'r'}' is gone: it was removed or moved meanwhile." in ended.err
     assert "Traceback" not in ended.err
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("after", ["record.json", "metrics.json", "sample_sheet.png", "summary.png"])
+def test_whenever_it_goes_away(after: str, tmp_path: Path, btkit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, elsewhere = tmp_path / "r", tmp_path / "elsewhere"
+
+    def away(self: Path, target: Path) -> Path:
+        os.replace(self, target)
+        if target.name == after and run.is_dir() and not elsewhere.exists():
+            run.rename(elsewhere)
+        return target
+
+    monkeypatch.setattr(files.Path, "replace", away)
+    ended = btkit(*BEGIN, tmp_path)
+    assert ended.status == 3, ended.err
+    assert f"the run folder '{run}' is gone: it was removed or moved meanwhile." in ended.err
+    assert "nothing is left of it" not in ended.err
+    assert "Traceback" not in ended.err
+    assert not run.exists()
+    assert (elsewhere / "record.json").is_file()
+
+
+def test_a_record_that_goes_away_takes_nothing_with_it(
+    tmp_path: Path, btkit: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove(self: Clock, epoch: int, logs: object = None) -> None:
+        (tmp_path / "r" / "record.json").unlink()
+
+    monkeypatch.setattr(callbacks.Clock, "on_epoch_end", remove)
+    ended = btkit(*BEGIN, tmp_path)
+    assert ended.status in (2, 3)
+    assert "record.json cannot be read" in ended.err
+    assert "nothing is left of it" not in ended.err
+    assert (tmp_path / "r" / "checkpoints" / "latest.safetensors").is_file()
+    assert (tmp_path / "r" / "history.csv").is_file()
 
 
 @pytest.mark.parametrize(

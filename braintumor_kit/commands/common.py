@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from braintumor_kit.data.dataset import BadImage
     from braintumor_kit.progress import Reporter
     from braintumor_kit.registry import Registry
@@ -101,11 +103,20 @@ def registry(ctx: click.Context) -> "Registry":
 
 def reporter() -> "Reporter":
     """Progress on standard error."""
-    from rich.console import Console
-
     from braintumor_kit.progress import Reporter
 
-    return Reporter(Console(stderr=True))
+    return Reporter(_console(stderr=True))
+
+
+def _console(**settings: Any) -> "Console":
+    """A console that says when its reader is gone; rich's own ends the process."""
+    from rich.console import Console
+
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Plain(**settings)
 
 
 def print_json(value: Any) -> None:
@@ -116,7 +127,6 @@ def print_json(value: Any) -> None:
 def print_table(title: str, header: list[str], rows: list[list[str]], right: set[int] | None = None) -> None:
     """A table on standard output, columns in `right` aligned to the right; text is shown as it is."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -132,4 +142,4 @@ def print_table(title: str, header: list[str], rows: list[list[str]], right: set
         table.add_column(name, justify="right" if place in (right or set()) else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(width=None if Console().is_terminal else 200).print(table)
+    _console(width=None if _console().is_terminal else 200).print(table)

@@ -121,6 +121,7 @@ def explain(
     for name in options:
         known.find("explainer", name)
     with large_imports():
+        from braintumor_kit.files import make_folder
         from braintumor_kit.recipe.load import load_explainer
         from braintumor_kit.workflows import explain_run as workflow
         from braintumor_kit.workflows.evaluate_explanations import Evaluation
@@ -142,6 +143,8 @@ def explain(
         warn(run.warning)
     requests = [Request(one, plugin, pictures, target, layer) for one, pictures in explained for plugin in plugins]
     wish = workflow.Wish(precision, Drawing(style, scale, original_size, align), Evaluation() if evaluate else None)
+    if out is not None:
+        make_folder(out.resolve().parent)
     metrics, bad = workflow.explain(place, requests, wish, told)
     total = sum(len(pictures.items) for _, pictures in explained)
     count = total - len(bad)

@@ -4,10 +4,12 @@
 70 a fault of btkit itself; 130 interrupted
 """
 
+import errno
 import importlib
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import click
 from braintumor_kit import __version__
 from braintumor_kit.errors import BtkitError, WorkError, is_out_of_memory
 from braintumor_kit.faults import write_fault
-from braintumor_kit.interrupts import interrupted, listen
+from braintumor_kit.interrupts import interrupted, leave_alone, listen
 
 COMMANDS = {
     "audit": ("braintumor_kit.commands.audit:audit", "What is wrong with a data set and its split."),
@@ -53,6 +55,8 @@ COMMANDS = {
 OUT_OF_MEMORY = (
     "memory ran out. A smaller training.batch_size or pixels.image_size needs less; what the run folder holds is whole."
 )
+UNPRINTED = "the result could not be printed: {}. What was written before is whole."
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 INTERNAL_FAULT = 70
 INTERRUPTED = 130
 FOLDER = click.Path(path_type=Path)
@@ -118,21 +122,28 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     listen()
-    sys.exit(run_command_line(arguments))
+    status = run_command_line(arguments)
+    leave_alone()  # it is over: an interruption of what Python does now would be another ending
+    sys.exit(status)
 
 
 def run_command_line(arguments: list[str]) -> int:
     """Runs the command line and gives its exit status; every message has been shown by then."""
-    debug = "--debug" in arguments
+    debug, stdout = "--debug" in arguments, sys.stdout
     try:
         status: Any = cli.main(arguments, prog_name="btkit", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as ending:
         return ending.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted.", INTERRUPTED)
     except BrokenPipeError:
-        _leave_closed_pipe()
-        return 0
+        return _leave_closed_pipe()
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        sys.stdout = stdout  # click has put another in its place: its way of saying the same
+        return _leave_closed_pipe()
     except Exception as error:
         return _say_error(error, debug)
     return status if isinstance(status, int) else 0
@@ -143,25 +154,31 @@ def _say_error(error: Exception, debug: bool) -> int:
     if interrupted():  # and a library made another error of it
         return _say("interrupted.", INTERRUPTED)
     if isinstance(error, click.ClickException):
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     if isinstance(error, BtkitError):
         if debug:
             traceback.print_exc()
         return _say(f"btkit: {error}", error.exit_status)
+    if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITABLE:
+        _leave_closed_pipe()
+        return _say(f"btkit: {UNPRINTED.format(error.strerror)}", WorkError.exit_status)
     if is_out_of_memory(error):
         return _say(f"btkit: {OUT_OF_MEMORY}", WorkError.exit_status)
     return _say(_fault(error, debug), INTERNAL_FAULT)
 
 
 def _say(text: str, status: int) -> int:
-    click.echo(text, err=True)
+    with suppress(OSError):  # nobody listens any more; the status says it too
+        click.echo(text, err=True)
     return status
 
 
-def _leave_closed_pipe() -> None:
-    """The reader of a pipe has gone (`btkit ... | head`): Python must not try to flush to it at exit."""
+def _leave_closed_pipe() -> int:
+    """The reader of a pipe has gone, content (`btkit ... | head`): Python must not try to flush to it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _fault(error: Exception, debug: bool) -> str:

@@ -215,7 +215,7 @@ class BestWeights(keras.callbacks.Callback):
             return
         self.best, self.epoch = value, epoch + 1
         averaged = self._average.applied() if self._average else nullcontext()
-        with averaged, whole(self.path, bytes_of_file(self._network)) as beside:
+        with averaged, whole(self.path, bytes_of_file(self._network), lasting=True) as beside:
             self._network.save_weights(beside)
 
     def memory(self) -> dict[str, Any]:

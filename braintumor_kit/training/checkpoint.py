@@ -5,7 +5,6 @@ network and of the optimizer, the averages, the metrics of the epoch so far, and
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -107,10 +106,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         WorkError: where it cannot be written; the one before stays.
     """
     said = {"format": FORMAT, "position": asdict(checkpoint.position), "memories": checkpoint.memories}
-    with whole(path) as beside:
+    with whole(path, lasting=True) as beside:
         save_file(dict(checkpoint.tensors), beside, metadata={"btkit": json.dumps(said)})
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())  # where the machine stops, too, it is there in full or still the one before
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -230,6 +227,8 @@ def recall(remembering: Mapping[str, Remembers], memories: Mapping[str, Any]) ->
         InputError: where a memory is missing or is none of theirs.
     """
     for name, callback in remembering.items():
+        if name not in memories:
+            raise InputError(f"the checkpoint knows nothing of {name}: it is of another recipe, or damaged. {ANEW}")
         try:
             callback.recall(memories[name])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -257,7 +256,7 @@ def assign(values: Sequence[Tensor], kept: Sequence[Tensor], what: str) -> None:
         InputError: where shapes differ.
     """
     if [tuple(value.shape) for value in values] != [tuple(value.shape) for value in kept]:
-        raise InputError(f"the checkpoint's {what} is that of another recipe or of another version of btkit.")
+        raise InputError(f"the checkpoint's {what} is that of another recipe or of another version of btkit. {ANEW}")
     with torch.no_grad():
         for value, old in zip(values, kept, strict=True):
             value.copy_(old)

@@ -88,9 +88,9 @@ def fit(
         InputError: where there is no checkpoint to go on from, or it is not of this network.
     """
     checkpoint = load_checkpoint(folder / LATEST) if resume else None
-    make_folder((folder / LATEST).parent)
-    if checkpoint is not None and checkpoint.position.batch_size:
-        task = task.of_batch_size(checkpoint.position.batch_size)  # memory had run out before
+    make_folder((folder / LATEST).parent, parents=False)
+    if checkpoint is not None:
+        task = task.of_batch_size(_batch_size(checkpoint.position.batch_size, task))
     while True:
         try:
             return _fit(classifier, task, folder, watch, callbacks, checkpoint)
@@ -123,8 +123,9 @@ def _fit(
     averages = average.tensors if average else []
     if checkpoint is not None:
         _check_position(checkpoint.position, task)
+        put_back(checkpoint, classifier.logits, averages)
         recall(remembering, checkpoint.memories)
-        best.check()
+        best.check()  # after which the network holds these
         put_back(checkpoint, classifier.logits, averages)
     with kept_memory():
         for number, phase in enumerate(phases(training)):
@@ -134,6 +135,19 @@ def _fit(
                 _run_phase(phase, kept, classifier, task, always, watch)
     best.restore()
     return Fitted(tuple(history.epochs), best.epoch, best.best, task.train.batch_size)
+
+
+def _batch_size(kept: int, task: Task) -> int:
+    """The slices a step that a checkpoint counts in: the recipe's, or fewer where memory had run out.
+
+    Raises:
+        InputError: where it is another for no such reason.
+    """
+    asked = task.train.batch_size
+    halved = task.training.on_out_of_memory == "halve" and 0 < kept < asked and asked % kept == 0
+    if kept != asked and not halved:
+        raise InputError(f"the checkpoint counts steps of {kept} slices, and training.batch_size is {asked}. {ANEW}")
+    return kept
 
 
 def _check_position(at: Position, task: Task) -> None:

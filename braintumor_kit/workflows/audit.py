@@ -14,7 +14,7 @@ from braintumor_kit.audit.strangers import strangers
 from braintumor_kit.audit.subject import Recovered, Subject
 from braintumor_kit.data.dataset import Dataset, read_dataset
 from braintumor_kit.data.joining import joined
-from braintumor_kit.files import write_csv, write_json
+from braintumor_kit.files import make_folder, write_csv, write_json
 from braintumor_kit.locks import alone, inside
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import DataRecipe
@@ -171,7 +171,7 @@ def write_audit(done: Audit, folder: Path) -> None:
         InputError: where another process writes there for longer than half a minute.
         WorkError: where the folder cannot be written.
     """
-    with alone(inside(folder), folder, wait=30.0):
+    with alone(inside(make_folder(folder)), folder, wait=30.0):
         _write_audit(done, folder)
 
 

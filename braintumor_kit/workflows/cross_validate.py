@@ -16,14 +16,14 @@ from braintumor_kit.model.precision import describe_device, resolve_precision
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, fold_runs, save_recipe, start_record, table_of, update_record
+from braintumor_kit.runs import Run, fold_runs, save_recipe, start_record, table_of, update_record, versions
 from braintumor_kit.training.fit import has_checkpoint
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.ending import ending_recorded
 from braintumor_kit.workflows.material import Material, all_leaks
 from braintumor_kit.workflows.results import pooled_results
 from braintumor_kit.workflows.train import build, train_into
-from braintumor_kit.workflows.unchanged import plugin_records, recipe_digest, split_digests
+from braintumor_kit.workflows.unchanged import FOLLOWED, plugin_records, recipe_digest, split_digests
 
 
 def begin(
@@ -95,9 +95,10 @@ def cross_validate(
 
 
 def _follow_changes(run: Run, recipe: Recipe, materials: Sequence[Material]) -> None:
-    """Where it goes on with other data, which was accepted and is recorded, its files tell of these from now on."""
-    now = _description(recipe, materials)
-    if any(run.record.get(key) != now[key] for key in ("data_digest", "split_digests")):
+    """As of one training: see `workflows/train.py`."""
+    now = {**_description(recipe, materials), **versions()}
+    keys = ("split_digests" if key == "split_digest" else key for key in FOLLOWED)
+    if any(run.record.get(key) != now[key] for key in keys) or not (run.folder / "split.csv").is_file():
         _write_split(run, materials)
         update_record(run, **now)
 
@@ -110,7 +111,7 @@ def _train_fold(fold: Run, recipe: Recipe, text: str, material: Material, argv: 
     goes_on = has_checkpoint(fold.folder)
     if not goes_on:
         shutil.rmtree(fold.folder, ignore_errors=True)  # of an attempt that did not get that far
-        fold.folder.mkdir(parents=True)
+        make_folder(fold.folder, parents=False)
     seed_everything(recipe.tables.seed)
     classifier = build(recipe, material.dataset)
     train_into(Run(fold.folder), recipe, text, material, classifier, argv, datetime.now(UTC), reporter, goes_on)
@@ -140,7 +141,7 @@ def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:
     if leaks := all_leaks(materials):
         metrics["warning"] = f"the folds leak: {leaks.sentence}"
     write_json(run.folder / "metrics.json", metrics)
-    _draw(make_folder(run.folder / "figures"), metrics, labels, probabilities, calibrated)
+    _draw(make_folder(run.folder / "figures", parents=False), metrics, labels, probabilities, calibrated)
     reporter.say(f"pooled {len(rows)} slices of {len(by_fold)} folds")
 
 

@@ -30,7 +30,7 @@ def draw_overlays(folder: ExplanationFolder, planned: Sequence[Planned], drawing
     """
     if drawing.style == "none":
         return
-    make_folder(folder.beside / "overlays")
+    make_folder(folder.beside / "overlays", parents=False)
     scales = _scales(folder, drawing)
     total = sum(len(batch["rows"]) for batch in folder.batches())
     done = 0

@@ -17,7 +17,7 @@ from braintumor_kit.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corru
 from braintumor_kit.evaluation.intervals import units_of
 from braintumor_kit.evaluation.metrics import accuracy, balanced_accuracy, evaluate, expected_calibration_error
 from braintumor_kit.evaluation.paired import compare
-from braintumor_kit.files import write_csv, write_json
+from braintumor_kit.files import make_folder, write_csv, write_json
 from braintumor_kit.locks import alone, inside
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.progress import Reporter
@@ -254,7 +254,7 @@ def write_results(folder: Path, examined: Examined, given: Answers, results: dic
         InputError: where another process writes there for longer than half a minute.
         WorkError: where the folder cannot be written.
     """
-    with alone(inside(folder), folder, wait=30.0):
+    with alone(inside(make_folder(folder)), folder, wait=30.0):
         _write_results(folder, examined, given, results)
 
 

@@ -144,6 +144,7 @@ def _recorded_probabilities(run: Run, trained: Trained) -> dict[str, tuple[float
     """What the run recorded of each sample; nothing where the table does not fit the model."""
     columns = [f"p_{name}" for name in trained.classes]
     try:
-        return {row["id"]: tuple(float(row[name]) for name in columns) for row in table_of(run, "predictions.csv")}
+        rows = table_of(run, "predictions.csv", ("id", *columns))
+        return {row["id"]: tuple(float(row[name]) for name in columns) for row in rows}
     except (KeyError, ValueError, InputError):
         return {}

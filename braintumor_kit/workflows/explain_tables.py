@@ -27,8 +27,8 @@ def check_explain_tables(recipe: Recipe, classifier: Classifier, classes: Sequen
     """
     for table in recipe.tables.explain:
         parse_target(table.target, classes)
-        if table.layer is not None:
-            network_of(classifier.model, layer=table.layer)
+    for layer in {table.layer or classifier.explain_layer for table in recipe.tables.explain}:
+        network_of(classifier.model, layer=layer)
 
 
 def check_explained_splits(recipe: Recipe, split: Sequence[str]) -> None:
@@ -72,5 +72,5 @@ def explain_at_end(
         if key not in shared:
             shared[key] = split_pictures(dataset, slices, split, *key, pixels, known)
         requests.append(Request(trained, plugin, shared[key], table.target, table.layer))
-    wish = Wish(recipe.tables.training.precision, to_go_on=f"the run is whole but for its maps: btkit explain {folder}")
+    wish = Wish(recipe.tables.training.precision, to_go_on="all of the run but its maps is there")
     explain(folder / "explanations", requests, wish, reporter)

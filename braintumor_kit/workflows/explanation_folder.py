@@ -74,8 +74,8 @@ class ExplanationFolder:
             folder._put_back()
             if folder._settings() != json.loads(json.dumps(settings)):
                 shutil.rmtree(folder.beside, ignore_errors=True)
-                for name in ("batches", "maps"):
-                    make_folder(folder.beside / name)
+                for part in (folder.beside, folder.beside / "batches", folder.beside / "maps"):
+                    make_folder(part, parents=False)
                 write_json(folder.beside / "explanations.json", settings)
             remove_torn(folder.beside)
         except OSError as error:

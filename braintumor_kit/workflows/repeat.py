@@ -12,7 +12,7 @@ from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import recipe_of, without_none
 from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, update_record
-from braintumor_kit.workflows.results import differences
+from braintumor_kit.workflows.results import differences, lacking
 from braintumor_kit.workflows.run import run_recipe
 from braintumor_kit.workflows.unchanged import changed_versions, use_threads_of
 
@@ -39,6 +39,8 @@ def repeat(
         raise InputError(
             f"{file} is of a btkit that did not keep recipe and results there; run its resolved.json anew."
         )
+    if missing := lacking(record["results"], before.folds):
+        raise InputError(f"{file} is damaged: results.{missing} is missing: there is nothing to compare with.")
     recipe = recipe_of(record["recipe"], file, registry)
     if recipe.tables.split.method == "kfold" and before.folds is None:
         raise InputError(f"'{before.folder}' is a fold: repeat the whole cross-validation, {before.folder.parent}.")

@@ -42,6 +42,21 @@ def weights_digest(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
+def lacking(results: Mapping[str, Any], folds: int | None) -> str | None:
+    """What results in a record lack for another run to be held to them; None where they are complete.
+
+    Args:
+        folds: how many there are; None of one training.
+    """
+    wanted = ("predictions", "metrics", *(("folds",) if folds else ("history", "weights")))
+    if missing := next((name for name in wanted if not results.get(name)), None):
+        return missing
+    if folds and len(results["folds"]) != folds:
+        return f"folds.{len(results['folds'])}"
+    inner = ((number, lacking(fold, None)) for number, fold in enumerate(results.get("folds") or ()))
+    return next((f"folds.{number}.{name}" for number, name in inner if name), None)
+
+
 def _judged(run: Run) -> dict[str, Any]:
     metrics = read_json(run.folder / "metrics.json")
     figures = {
@@ -74,7 +89,10 @@ INPUTS = {
 
 
 def _results(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for number, (old, new) in enumerate(zip(before.get("folds", ()), now.get("folds", ()), strict=False), start=1):
+    folds = [results.get("folds", []) for results in (before, now)]
+    if len(folds[0]) != len(folds[1]):
+        yield f"there were {len(folds[0])} folds and are {len(folds[1])}"
+    for number, (old, new) in enumerate(zip(*folds, strict=False), start=1):
         yield from (f"fold {number}: {phrase}" for phrase in _results(old, new))
     yield from _histories(before.get("history", []), now.get("history", []))
     if before.get("weights") != now.get("weights"):
@@ -89,18 +107,19 @@ def _results(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
 
 def _histories(before: list[dict[str, float]], now: list[dict[str, float]]) -> Iterator[str]:
     for number, (old, new) in enumerate(zip(before, now, strict=False), start=1):
-        for name, value in old.items():
-            if new.get(name) != value:
-                yield f"epoch {number}: {name} was {value!r} and is {new.get(name)!r}"
+        for name in {**old, **new}:
+            if old.get(name) != new.get(name):
+                yield f"epoch {number}: {name} was {old.get(name)!r} and is {new.get(name)!r}"
     if len(before) != len(now):
         yield f"there were {len(before)} epochs and are {len(now)}"
 
 
 def _figures(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for part, old in before.items():
-        for name, value in old.items():
-            if (other := now.get(part, {}).get(name)) != value:
-                yield f"{name} on {part} was {value!r} and is {other!r}"
+    for part in {**before, **now}:
+        old, new = before.get(part, {}), now.get(part, {})
+        for name in {**old, **new}:
+            if old.get(name) != new.get(name):
+                yield f"{name} on {part} was {old.get(name)!r} and is {new.get(name)!r}"
 
 
 def _short(value: Any) -> str:

@@ -1,5 +1,6 @@
 """`btkit run`: from a checked recipe to a run folder, of one training or of a cross-validation."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,8 +9,8 @@ from braintumor_kit.files import read_text, reason_of, remove_torn
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe, recipe_of
 from braintumor_kit.registry import Registry
-from braintumor_kit.runs import Run, check_place, locked, new_run
-from braintumor_kit.training.fit import LATEST, check, has_checkpoint
+from braintumor_kit.runs import Run, check_place, is_run, locked, new_run
+from braintumor_kit.training.fit import LATEST, check, forget_checkpoint, has_checkpoint
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.cross_validate import begin, cross_validate
 from braintumor_kit.workflows.ending import told_how_to_go_on
@@ -65,9 +66,10 @@ def resume(run: Run, argv: list[str], registry: Registry, reporter: Reporter, ac
         InputError: where there is nothing to go on with, another process is at work on it, or something changed.
     """
     recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
+    recipe = replace(recipe, path=Path(run.record.get("recipe_name") or recipe.path))
     if run.folds is None:
         _check_unfinished(run, recipe, accept)
-    with locked(run), told_how_to_go_on(run, run.folds is not None, reporter):
+    with locked(run), told_how_to_go_on(run, run.folds is not None, reporter, resumed=True):
         _tidy(run)
         use_threads_of(run.record, reporter)
         dataset = open_dataset(recipe, reporter)
@@ -96,7 +98,10 @@ def _tidy(run: Run) -> None:
 def _check_unfinished(run: Run, recipe: Recipe, accept: bool) -> None:
     """Finds early why a single training cannot go on."""
     if run.record.get("status") == "finished":
+        forget_checkpoint(run.folder)  # of a process that was killed at the very end
         raise InputError(f"'{run.folder}' is finished: there is nothing to go on with.")
+    if recipe.tables.split.method == "kfold" and not is_run(str(run.folder.parent)):
+        raise InputError(f"'{run.folder}' began as one training; its resolved.json asks for folds now: put it back.")
     if recipe.tables.split.method == "kfold":
         raise InputError(
             f"'{run.folder}' is a fold of a cross-validation: go on with the whole, --resume {run.folder.parent}."

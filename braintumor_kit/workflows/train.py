@@ -22,7 +22,7 @@ from braintumor_kit.model.precision import PRECISIONS, describe_device, keras_de
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, save_recipe, start_record, update_record
+from braintumor_kit.runs import Run, save_recipe, start_record, update_record, versions
 from braintumor_kit.training.batches import Batches, Labels, balanced_weights
 from braintumor_kit.training.callbacks import Epoch
 from braintumor_kit.training.fit import fit, forget_checkpoint, has_checkpoint
@@ -33,7 +33,7 @@ from braintumor_kit.workflows.explain_tables import explain_at_end
 from braintumor_kit.workflows.judge import judge
 from braintumor_kit.workflows.material import Material
 from braintumor_kit.workflows.results import results_of
-from braintumor_kit.workflows.unchanged import plugin_records, recipe_digest
+from braintumor_kit.workflows.unchanged import FOLLOWED, plugin_records, recipe_digest
 
 
 def train_into(
@@ -102,9 +102,10 @@ def _begin(
 
 
 def _follow_changes(run: Run, recipe: Recipe, material: Material, classifier: Classifier) -> None:
-    """Where a run goes on with other data, which was accepted and is recorded, its files tell of these from now on."""
-    now = _description(recipe, material, classifier)
-    if any(run.record.get(key) != now[key] for key in ("data_digest", "split_digest")):
+    """Where a run goes on with another recipe, other data or packages, which was accepted and is recorded, its files
+    tell of these from now on."""
+    now = {**_description(recipe, material, classifier), **versions()}
+    if any(run.record.get(key) != now[key] for key in FOLLOWED) or not (run.folder / "split.csv").is_file():
         _write_split(run, material)
         update_record(run, **now)
 
@@ -202,7 +203,8 @@ def _evaluate(
     metrics = {**split_metrics(material, probabilities, calibrated), "certainty": flagged}
     write_predictions(run, material, probabilities, calibrated)
     write_json(run.folder / "metrics.json", metrics)
-    _draw(make_folder(run.folder / "figures"), material, probabilities, calibrated, fitted, metrics, recipe.tables.seed)
+    folder = make_folder(run.folder / "figures", parents=False)
+    _draw(folder, material, probabilities, calibrated, fitted, metrics, recipe.tables.seed)
     return probabilities
 
 

@@ -17,6 +17,9 @@ from braintumor_kit.runs import Run, commit, package_versions, update_record
 from braintumor_kit.training.fit import LATEST, has_checkpoint
 from braintumor_kit.workflows.material import Material
 
+FOLLOWED = ("recipe_digest", "data_digest", "split_digest", "plugins", "packages", "code")
+"""Of a record: what may be another when a run goes on, where that is accepted."""
+
 MOST_THREADS = 1024
 """No machine has more; a damaged record must not ask for more."""
 

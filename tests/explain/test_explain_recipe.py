@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from explained import load, table
+from explained import SMALL, load, table
 
 from braintumor_kit.files import read_csv
 
@@ -102,3 +102,11 @@ def test_a_run_explains_as_its_recipe_says(recipe: Callable, tmp_path: Path, btk
     assert ended.status == 0
     for row in table(tmp_path / "again"):
         assert (tmp_path / "again" / row["map"]).read_bytes() == (run / "explanations" / row["map"]).read_bytes()
+
+
+def test_a_network_without_maps_is_found_before_the_training(tmp_path: Path, btkit: Callable) -> None:
+    """At 32 pixels the last layer of a ResNet has one cell."""
+    ended = btkit("run", "resnet_adam", *SMALL, "--set", "pixels.image_size=32", "--runs", tmp_path / "runs")
+    assert ended.status == 2
+    assert "gives no maps" in ended.err
+    assert not (tmp_path / "runs").exists()
