@@ -18,10 +18,11 @@ def listen() -> None:
     signal.signal(signal.SIGTERM, _hear)
 
 
-def leave_alone() -> None:
-    """Lets no further interruption through: what is left takes no time. For the main thread."""
+def stop_listening() -> None:
+    """From here on both end the process at once, as they do with any program. For the main thread."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        if signal.getsignal(number) == _hear:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _hear(number: int, frame: FrameType | None) -> None:

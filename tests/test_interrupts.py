@@ -57,6 +57,13 @@ def test_where_it_is_ignored_it_is_not_heard() -> None:
     assert run("raise", ignored=True).returncode == 0
 
 
+def test_when_it_is_over_it_is_over_without_words() -> None:
+    """Python has destructors and functions for its exit still to call, and would print where it was interrupted."""
+    ended = run("import atexit; atexit.register(os.kill, os.getpid(), signal.SIGINT); raise")
+    assert ended.returncode == -signal.SIGINT  # 130, to a shell
+    assert ended.stderr.strip() == "interrupted."
+
+
 @pytest.fixture
 def came(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interruption that something dropped."""

@@ -18,7 +18,7 @@ import click
 from braintumor_kit import __version__
 from braintumor_kit.errors import BtkitError, WorkError, is_out_of_memory
 from braintumor_kit.faults import write_fault
-from braintumor_kit.interrupts import interrupted, leave_alone, listen
+from braintumor_kit.interrupts import interrupted, listen, stop_listening
 
 COMMANDS = {
     "audit": ("braintumor_kit.commands.audit:audit", "What is wrong with a data set and its split."),
@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     listen()
     status = run_command_line(arguments)
-    leave_alone()  # it is over: an interruption of what Python does now would be another ending
+    stop_listening()  # it is over: Python would print how it was interrupted in what is left to do
     sys.exit(status)
 
 
