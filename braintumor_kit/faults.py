@@ -21,7 +21,9 @@ MOST = 3
 
 def write_fault(arguments: Sequence[str], traceback: str) -> Path:
     """Writes a fault to a file of its own, which the user alone can read."""
-    with tempfile.NamedTemporaryFile("w", prefix=PREFIX, suffix=".txt", delete=False, encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix=PREFIX, suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+    ) as file:
         head = [f"btkit {__version__}", f"python {platform.python_version()}", f"{ARGUMENTS}{json.dumps(arguments)}"]
         file.write("\n".join([*head, "", traceback]))
     return Path(file.name)

@@ -12,10 +12,10 @@ _came = False
 
 
 def listen() -> None:
-    """Hears SIGINT, unless whoever began the process has it ignored, and SIGTERM. For the main thread."""
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _hear)
-    signal.signal(signal.SIGTERM, _hear)
+    """Hears SIGINT and SIGTERM, unless whoever began the process has them ignored. For the main thread."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _hear)
 
 
 def stop_listening() -> None:
@@ -37,10 +37,10 @@ def interrupted() -> bool:
 
 
 def raise_again() -> None:
-    """Where an interruption came and something went on all the same.
+    """Stops work that went on though an interruption came.
 
     Raises:
-        KeyboardInterrupt: then.
+        KeyboardInterrupt: where one came.
     """
     if _came:
         raise KeyboardInterrupt

@@ -1,5 +1,7 @@
 """One process at a time: locks that the system takes from a process that has ended, however it ended."""
 
+import errno
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,6 +10,11 @@ from filelock import FileLock, Timeout
 
 from braintumor_kit.errors import InputError, WorkError
 from braintumor_kit.files import make_folder, reason_of
+
+UNKNOWN = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that know no locks."""
+
+log = logging.getLogger("btkit")
 
 
 @contextmanager
@@ -29,8 +36,10 @@ def alone(lock: Path, place: Path, wait: float = 0.0) -> Iterator[None]:
         held.acquire(timeout=wait)
     except Timeout as error:
         raise InputError(f"another process is at work in '{place}': wait for it, or stop it first.") from error
-    except OSError as error:
-        raise WorkError(f"'{place}' cannot be written: {reason_of(error)}.") from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in UNKNOWN:
+            raise WorkError(f"'{place}' cannot be locked: {reason_of(error)}.") from error
+        log.warning(f"'{place}' lies where nothing can be locked: see to it that no other process works there")
     try:
         yield
     finally:
@@ -45,6 +54,12 @@ def inside(place: Path) -> Path:
 
 
 def beside(place: Path) -> Path:
-    """The lock of a folder that is itself moved: a hidden file next to it."""
+    """The lock of a folder that is itself moved: a hidden file next to it.
+
+    Raises:
+        InputError: of the root of a file system.
+    """
     place = place.resolve()
+    if not place.name:
+        raise InputError(f"'{place}' cannot be replaced; name another folder.")
     return place.with_name(f".{place.name}.lock")

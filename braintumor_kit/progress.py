@@ -53,7 +53,7 @@ class Reporter:
     def bars(self, *titles: str) -> Iterator[list[Callable[[int, int], None]]]:
         """Several bars below each other; each shows itself when it is first called."""
         if self._console is None:
-            yield [lambda done, total: None] * len(titles)
+            yield [_silent] * len(titles)
         elif self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             with Bar(
@@ -65,6 +65,10 @@ class Reporter:
 
     def _lines(self, title: str) -> Callable[[int, int], None]:
         return _every(QUIET_SECONDS, lambda done, total: self.say(f"{title}: {done} of {total}"))
+
+
+def _silent(done: int, total: int) -> None:
+    raise_again()
 
 
 def _task(bar: Bar, title: str) -> Callable[[int, int], None]:
@@ -105,7 +109,11 @@ class _Lines(logging.Handler):
         self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        try:
+            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        except Exception:  # of whatever kind: what is logged must not stop the work
+            self.handleError(record)
+            return
         with suppress(OSError):
             self._file = self._file or self._path.open("ab", buffering=0)  # one line is one call of the system
             end = self._file.seek(0, os.SEEK_END)
@@ -115,6 +123,9 @@ class _Lines(logging.Handler):
                 written = 0
             if written != len(line):
                 self._file.truncate(end)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
+        pass
 
     def close(self) -> None:
         if self._file:

@@ -97,12 +97,12 @@ def check_place(runs: Path, name: str | None) -> None:
         WorkError: where no folder can be made there.
     """
     try:
-        there = next(folder for folder in (runs, *runs.absolute().parents) if folder.exists())
+        there = next((folder for folder in (runs, *runs.absolute().parents) if os.path.lexists(folder)), runs)
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
             raise WorkError(f"no run folder can be made in '{runs}': '{there}' is no folder that may be written to.")
         if name is not None and not re.fullmatch(r"\w[\w.+-]{0,199}", name):
             raise InputError(f"--name '{name}': use at most 200 letters, digits, '.', '_', '+' and '-'.")
-        if name is not None and (runs / name).exists():
+        if name is not None and os.path.lexists(runs / name):
             begun = (runs / name / "record.json").is_file()
             what = f"run '{runs / name}' exists already" if begun else f"'{runs / name}' exists already and is no run"
             raise InputError(f"{what}; choose another --name{'' if begun else ', or remove it'}.")

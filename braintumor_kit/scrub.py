@@ -1,142 +1,193 @@
-"""Takes out of texts what tells of patients, samples, people or places, so that they may be sent to strangers."""
+"""Texts that may be sent to strangers: of their words only those that stand in btkit's own code are kept.
 
-import getpass
-import platform
+What a name, a path or an id looks like cannot be told by its form. What a word of btkit's own looks like can: its code
+is public, and so is that of the packages that a traceback leads through. So nothing is looked for that has to go; what
+is known to be harmless stays, and all else is left out.
+"""
+
+import builtins
+import errno
+import os
 import re
 import sysconfig
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-PIECE = re.compile(r"[\w-]+|.", re.DOTALL)
-QUOTES = "'\"`"
-ABSOLUTE = re.compile(
-    r"""(?P<quote>['"])(?:~?/|[A-Za-z]:\\)(?:(?!(?P=quote)).)*(?P=quote)"""  # quoted: to the other quote
-    r"""|(?<![\w/.<])(?!//)(?:~?/|[A-Za-z]:\\)[^\s'"`,;)\]}]+""",
-    re.DOTALL,
+OUT = "…"
+"""What stands in the place of what is left out."""
+
+PIECE = re.compile(r"\w+|\W")
+LETTERS = re.compile(r"[^\W\d_]+")
+TOKEN = re.compile(
+    r"(?P<date>\d{4}-\d\d?-\d\d?|\d\d?[./]\d\d?[./]\d{4})"
+    r"|(?P<number>(?<!\w)\d+(?:\.\d+)*(?:e[+-]?\d+)?(?!\w))"
+    r"|(?P<mixed>\w*\d\w*)"  # letters and digits, as in conv2d and in p0017
+    r"|(?P<word>[^\W\d_]+)"
 )
-REST = r"""[^\s'"`,;)\]}]*"""
-PICTURE = re.compile(r"""[^\s'"`=(\[]+\.(?:png|jpe?g|bmp|gif|tiff?|webp|mat|dcm|nii(?:\.gz)?|zip)\b""", re.IGNORECASE)
-KEPT = re.compile(r"(?:.*/)?(?:SITE|PYTHON|BTKIT|RUN|SAMPLE)\b")
-EVERYBODY = {"root", "user", "admin", "ubuntu", "localhost"}
+RUN_OF_OUTS = re.compile(rf"{OUT}(?:[\s/\\._-]*{OUT})+")
+FRAME = re.compile(r'(?P<indent>\s*)File "(?P<file>[^"]*)", line (?P<line>\d+)(?:, in (?P<function>.*))?')
+DIGITS = 5
+"""A whole number of more is a birthday, or an id."""
 
 
 class Scrubber:
-    """What it takes out stands as SAMPLE, PATH, FILE or NAME; RUN, BTKIT, SITE and PYTHON are folders below which all
-    has known names.
+    """Leaves out what is not known to be harmless.
 
     Args:
-        names: ids of samples and of patients.
-        places: folders and files that are nobody's business, such as the root of a data set; those that are not named
-            here are known by their form alone.
-        run: the folder of the run that texts are about.
+        names: ids of samples and of patients: where they are numbers, or names that are words of btkit's too, they are
+            left out all the same.
     """
 
-    def __init__(self, names: Iterable[str] = (), places: Iterable[str] = (), run: Path | None = None) -> None:
-        self._names = {name for name in names if name}
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        names = {name for name in names if name and name not in vocabulary()}
+        self._numbers = {_plain(name) for name in names if name.isdigit()}
+        self._names = {piece for name in names for piece in LETTERS.findall(name) if piece[0].isupper()}
+        self._whole = {name for name in names if len(name) > 2 and not name.isdigit()}
         lengths: dict[str, set[int]] = defaultdict(set)
-        for name in self._names:
+        for name in self._whole:
             lengths[PIECE.match(name)[0]].add(len(name))  # type: ignore[index]
         self._lengths = {start: sorted(found, reverse=True) for start, found in lengths.items()}
-        known = dict.fromkeys((*places, str(Path.cwd())), "PATH") | dict(_installed())
-        if run is not None:
-            known[str(run.resolve())] = "RUN"
-        self._places = [
-            (re.compile(re.escape(place) + r"(?![\w.-])" + (REST if word == "PATH" else "")), word)
-            for place, word in sorted(known.items(), key=lambda item: -len(item[0]))
-            if len(place) > 1
-        ]
-        self._run = None if run is None else _folder_anywhere(run.resolve().name)
-        people = {name for name in (_user(), platform.node()) if len(name) > 2} - EVERYBODY
-        self._people = [re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])") for name in people]
 
     def text(self, text: str) -> str:
-        """A text without what it must not tell."""
-        text = self._without_names(text)
-        for pattern, word in self._places:
-            text = pattern.sub(word, text)
-        if self._run:
-            text = self._run.sub("RUN", text)
-        text = ABSOLUTE.sub(lambda found: f"{found['quote'] or ''}PATH{found['quote'] or ''}", text)
-        text = PICTURE.sub(lambda found: found[0] if KEPT.match(found[0]) else "FILE", text)
-        for pattern in self._people:
-            text = pattern.sub("NAME", text)
-        return text
+        """A text, such as a message, with `…` for what is left out."""
+        return self._text(text, vocabulary())
+
+    def word(self, text: str) -> str:
+        """A value that is one word or number, such as a setting: all of it, or `…`."""
+        return text if self.text(text) == text else OUT
+
+    def traceback(self, text: str) -> str:
+        """A traceback: frames in public code with their lines, of others the number of the line, and the errors' names
+        and messages."""
+        public = {file: place for found in FRAME.finditer(text) if (place := _public(file := found["file"]))}
+        words = vocabulary() | {word for file in public for word in _words_in(Path(file))}
+        lines, shows_code = [], False
+        for line in text.splitlines():
+            if frame := FRAME.fullmatch(line):
+                place = public.get(frame["file"])
+                function = f", in {self._text(frame['function'], words)}" if frame["function"] else ""
+                lines.append(f'{frame["indent"]}File "{place or OUT}", line {frame["line"]}{function}')
+                shows_code = place is not None
+            else:
+                shows_code = shows_code and line.startswith("    ")
+                lines.append(line if shows_code else self._text(line, words))
+        return "\n".join(lines)
 
     def value(self, value: Any) -> Any:
-        """A JSON value with its texts scrubbed; keys stay, unless they are names."""
+        """A JSON value with each of its texts, and keys, as `word`."""
         if isinstance(value, str):
-            return self.text(value)
+            return self.word(value)
         if isinstance(value, Mapping):
-            return {self._without_names(str(key)): self.value(item) for key, item in value.items()}
+            keys = [self.word(str(key)) for key in value]
+            named = [f"{OUT}{place}" if key == OUT else key for place, key in enumerate(keys)]
+            return {key: self.value(item) for key, item in zip(named, value.values(), strict=True)}
         return [self.value(item) for item in value] if isinstance(value, list | tuple) else value
+
+    def _text(self, text: str, words: frozenset[str]) -> str:
+        def kept(found: re.Match[str]) -> str:
+            if word := found["word"]:
+                return word if self._is_known(word, words) else OUT
+            if found["mixed"]:
+                return found[0] if found[0] in identifiers() else OUT
+            return found[0] if found["number"] and self._is_harmless(found[0]) else OUT
+
+        return RUN_OF_OUTS.sub(OUT, TOKEN.sub(kept, self._without_names(text)))
 
     def _without_names(self, text: str) -> str:
         """Looks at each piece of the text whether a name begins there: as fast for a million names as for one."""
         done, parts = 0, []
         for piece in PIECE.finditer(text):
             if piece.start() >= done and (end := self._name_at(text, piece.start(), piece[0])):
-                parts += [text[done : piece.start()], "SAMPLE"]
+                parts += [text[done : piece.start()], OUT]
                 done = end
         return "".join([*parts, text[done:]])
 
     def _name_at(self, text: str, start: int, piece: str) -> int | None:
         """Where the longest name ends that begins at a place; None where none does."""
-        for length in self._lengths.get(piece, ()):
-            end = start + length
-            name, after = text[start:end], text[end : end + 1]
-            if name not in self._names or (_is_word(after) and _is_word(name[-1])):
-                continue
-            # A short name, or a small number, is an ordinary word too: it has to stand in quotes.
-            plain = len(name) <= 2 or (name.isdigit() and len(name) <= 4)
-            if not plain or (after and after in QUOTES and start and text[start - 1] in QUOTES):
-                return end
-        return None
+        ends = (start + length for length in self._lengths.get(piece, ()))
+        return next((end for end in ends if text[start:end] in self._whole), None)
+
+    def _is_known(self, word: str, words: frozenset[str]) -> bool:
+        return word not in self._names and (word in words or (word[0].isupper() and word.lower() in words))
+
+    def _is_harmless(self, number: str) -> bool:
+        parts = re.split(r"[.e]", number)
+        if len(parts) == 1:
+            return len(number) <= DIGITS and _plain(number) not in self._numbers
+        return len(parts) == 2 or (len(parts) <= 4 and max(map(len, parts)) <= DIGITS)  # a decimal, or a version
 
 
-def _is_word(character: str) -> bool:
-    return character.isalnum() or character in ("_", "-")
-
-
-def _installed() -> Iterator[tuple[str, str]]:
-    """Places that are alike everywhere, but for where they are: what lies below them may be told."""
-    for name, word in {"stdlib": "PYTHON", "platstdlib": "PYTHON", "purelib": "SITE", "platlib": "SITE"}.items():
-        place = Path(sysconfig.get_path(name))
-        yield from ((str(place), word), (str(place.resolve()), word))
-    package = Path(__file__).resolve().parent
-    yield from ((str(package), "BTKIT"), (str(package.with_name("plugins")), "BTKIT/plugins"))
-
-
-def _folder_anywhere(name: str) -> re.Pattern[str]:
-    """A folder by its name, with what stands before it; a name that is an ordinary word, only with something before."""
-    before = r"(?<![\w-])(?:[^\s'\"]*/)" + ("?" if len(name) > 8 else "")
-    return re.compile(rf"{before}{re.escape(name)}(?![\w-])")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no name for the number of the user
-        return ""
-
-
-def absolute_paths(value: Any) -> Iterator[str]:
-    """Every text in a JSON value that is the path of something from the root of a file system."""
-    if isinstance(value, str):
-        if PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute():
-            yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from absolute_paths(item)
+def _plain(number: str) -> str:
+    return number.lstrip("0") or "0"
 
 
 def command_words(arguments: Sequence[str]) -> list[str]:
     """A command line without what it is about: the command, its options, and the keys that `--set` gives."""
-    said = list(arguments[:1]) if arguments[:1] == ["btkit"] else []
-    for word in arguments[len(said) :]:
-        option = re.match(r"--?[a-z][\w-]*", word)
-        key = re.match(r"[A-Za-z_][\w.]*=", word)
-        command = said in ([], ["btkit"]) and re.fullmatch(r"[a-z]+", word)
-        said.append(option[0] if option else f"{key[0]}..." if key else word if command else "...")
+    scrubber, said = Scrubber(), []
+    for before, word in zip(("", *arguments), arguments, strict=False):
+        option, _, value = word.partition("=")
+        if before == "--set" and value:
+            said.append(f"{scrubber.word(option)}={OUT}")
+        elif word.startswith("--"):
+            said.append(scrubber.word(option))
+        else:
+            said.append(scrubber.word(word) if before in ("", "btkit") else OUT)
     return said
+
+
+@cache
+def identifiers() -> frozenset[str]:
+    """Every word of letters and digits in the code of btkit, such as float32."""
+    texts = (_text_of(path) for folder in _own_folders() for path in folder.rglob("*.py"))
+    return frozenset(word for text in texts for word in re.findall(r"\w*\d\w*", text))
+
+
+@cache
+def vocabulary() -> frozenset[str]:
+    """Every word in the code of btkit, in the names of its files and recipes, and in the system's messages. Names of
+    people, whom it cites, are not among them: a word that begins large is known where it is known small."""
+    words = {word for folder in _own_folders() for path in folder.rglob("*") for word in _words_of(path)}
+    words |= {word for number in errno.errorcode for word in LETTERS.findall(os.strerror(number))}
+    words |= {word for name in dir(builtins) for word in LETTERS.findall(name)}
+    return frozenset(filter(_is_no_name, words))
+
+
+def _is_no_name(word: str) -> bool:
+    return word[0].islower() or not word[1:].islower()
+
+
+def _own_folders() -> list[Path]:
+    package = Path(__file__).resolve().parent
+    return [package, *(package.with_name(name) for name in ("plugins", "btkit_plugins", "recipes", "btkit_recipes"))]
+
+
+def _words_of(path: Path) -> Iterator[str]:
+    if path.suffix in (".py", ".toml"):
+        yield from (*LETTERS.findall(path.stem), *_words_in(path))
+
+
+def _words_in(path: Path) -> list[str]:
+    return [word for word in LETTERS.findall(_text_of(path)) if _is_no_name(word)]
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _public(file: str) -> str | None:
+    """The place of code that anyone can have, from the folder on in which it is installed; None of other code."""
+    path, package = Path(file), Path(__file__).resolve().parent
+    roots = {package: "BTKIT", package.with_name("plugins"): "BTKIT/plugins"}
+    for name, word in {"purelib": "SITE", "platlib": "SITE", "stdlib": "PYTHON", "platstdlib": "PYTHON"}.items():
+        roots.setdefault(Path(sysconfig.get_path(name)).resolve(), word)
+    if not path.is_absolute():
+        return None
+    path = path.resolve()
+    root = next((root for root in roots if path.is_relative_to(root)), None)
+    return f"{roots[root]}/{path.relative_to(root).as_posix()}" if root else None

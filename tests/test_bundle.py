@@ -1,6 +1,8 @@
 """`btkit doctor --bundle`: what a bug report needs, and nothing that tells of a patient or a place."""
 
+import csv
 import json
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -9,14 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_runs import copy_run
 
 from braintumor_kit.faults import recent_faults, write_fault
-from braintumor_kit.files import read_csv
+from braintumor_kit.files import read_csv, read_json, write_json
 from braintumor_kit.progress import Reporter, log_to
-from braintumor_kit.workflows import bundle
+from braintumor_kit.runs import Run
+from braintumor_kit.scrub import OUT
+from braintumor_kit.workflows.bundle import write_bundle
 
 CLASSES = ("glioma", "notumor")
-PARTS = {"record.json", "resolved.json", "history.csv", "metrics.json", "log.txt", "log.jsonl", "files.txt"}
+PARTS = {"record.json", "resolved.json", "history.csv", "metrics.json", "log.jsonl", "files.txt"}
 
 RECIPE = """
 [source]
@@ -57,9 +62,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     options = [item for value in values for item in ("--set", value)]
     (home / "who.toml").write_text(RECIPE)
-    begin = ["run", str(home / "who.toml"), *options, "--runs", str(home / "of me"), "--name", "r"]
+    begin = ["run", str(home / "who.toml"), *options, "--runs", str(home / "Quux files"), "--name", "r"]
     assert run_command_line(begin) == 0
-    return home / "of me" / "r"
+    return home / "Quux files" / "r"
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +83,7 @@ def content(path: Path) -> dict[str, str]:
 
 def test_it_holds_what_is_needed_and_names_nobody(run: Path, tmp_path: Path, btkit: Callable) -> None:
     rows = read_csv(run / "split.csv")
+    (run / "notes on Mrs Smythe.txt").write_text("mine")
     with log_to(run):
         Reporter().say(f"{rows[0]['id']} cannot be read; see {run / rows[1]['id']}", "bad", sample=rows[2]["id"])
     ended = btkit("doctor", run, "--bundle", "--out", tmp_path / "b.zip")
@@ -86,69 +92,131 @@ def test_it_holds_what_is_needed_and_names_nobody(run: Path, tmp_path: Path, btk
     held = content(tmp_path / "b.zip")
     assert set(held) == {"doctor.json", *PARTS}
     everything = "\n".join(held.values())
-    ids = [row["id"] for row in rows]
-    assert len(ids) == 24
-    for id in (*ids, "glioma/Zorro (2).png"):
-        for name in (id, Path(id).name, Path(id).stem, json.dumps(Path(id).stem)[1:-1]):
-            assert name not in everything
-    for told in ("Müller", "Zorro", "Dr Who", "of me", str(run.parent), str(Path.home()) + "/", str(tmp_path)):
+    assert len(rows) == 24
+    for row in (*rows, {"id": "glioma/Zorro (2).png"}):
+        assert Path(row["id"]).stem not in everything
+    for told in ("ller", "Zorro", "Who", "Mrs", "Smythe", "Quux", str(run.parent), str(tmp_path)):
         assert told not in everything
-    assert "SAMPLE cannot be read; see RUN/SAMPLE" in held["log.txt"]
-    assert json.loads(held["log.jsonl"].splitlines()[-1])["sample"] == "SAMPLE"
+    last = json.loads(held["log.jsonl"].splitlines()[-1])
+    assert (last["event"], last["sample"]) == ("bad", OUT)
+    assert " cannot be read; see " in last["message"]
+    (epoch,) = (line for line in map(json.loads, held["log.jsonl"].splitlines()) if line["event"] == "epoch")
+    assert epoch["loss"] == float(read_csv(run / "history.csv")[0]["loss"])
+    assert epoch["message"].startswith("epoch 1: loss ")
     record = json.loads(held["record.json"])
     assert record["packages"]["torch"]
-    assert record["bad_images"] == 1
+    assert (record["bad_images"], record["classes"], record["recipe_name"]) == (1, list(CLASSES), "who")
+    assert len(record["data_digest"]) == 64
+    assert record["argv"][:1]
     resolved = json.loads(held["resolved.json"])
-    assert resolved["source"]["root"] == "PATH"
+    assert (resolved["source"]["root"], resolved["source"]["name"]) == (OUT, "image_folder")
     assert resolved["training"]["epochs"] == 1
-    assert json.loads(held["metrics.json"])["validation"]["n"]
-    assert held["history.csv"] == (run / "history.csv").read_text()
-    assert "RUN/model.keras" in held["files.txt"]
-    assert "2 files in RUN/explanations/maps" in held["files.txt"]
-    assert str(Path(zipfile.__file__).parent) not in everything
+    metrics = json.loads(held["metrics.json"])
+    assert metrics["validation"]["n"]
+    assert set(metrics["train"]["per_class"]) == set(CLASSES)
+    columns = [{name: float(cell) for name, cell in row.items()} for row in read_csv(run / "history.csv")]
+    written = [dict(row) for row in csv.DictReader(held["history.csv"].splitlines())]
+    assert [{name: float(cell) for name, cell in row.items()} for row in written] == [
+        {name: float(f"{cell:g}") for name, cell in row.items()} for row in columns
+    ]
+    assert "model.keras" in held["files.txt"]
+    assert "2 files in explanations/maps" in held["files.txt"]
+
+
+def test_ids_that_are_numbers_and_words_are_left_out_too(run: Path, tmp_path: Path, btkit: Callable) -> None:
+    """As figshare's are; what is said of leaks names some."""
+    damaged = copy_run(run, tmp_path / "r")
+    (damaged / "split.csv").write_text("id,label,group,split\n17,glioma,JD,train\n4711,glioma,Mark,test\n")
+    record = read_json(damaged / "record.json")
+    record["leaks"] = {"identical": 3, "warning": "slices of 3 patients (such as 17 and Mark) stand in several splits"}
+    record["reason"] = "InputError: 4711 = 17 of JD and Mark"
+    record["resumed"] = [{"at": "2026-11-26T06:29:30+00:00", "argv": ["x"], "changes": ["Mark was another one"]}]
+    record["secret"] = "new key"
+    write_json(damaged / "record.json", record)
+    assert btkit("doctor", damaged, "--bundle", "--out", tmp_path / "b.zip").status == 0
+    told = json.loads(content(tmp_path / "b.zip")["record.json"])
+    assert told["leaks"] == {"identical": 3}
+    assert told["reason"] == f"InputError: {OUT} = {OUT} of {OUT} and {OUT}"
+    assert told["resumed"] == [{"at": "2026-11-26T06:29:30+00:00", "changes": [f"{OUT} was another one"]}]
+    assert "secret" not in told
+
+
+def test_of_a_cross_validation_each_fold_is_told(run: Path, tmp_path: Path, btkit: Callable) -> None:
+    folds = copy_run(run, tmp_path / "folds")
+    copy_run(run, folds / "fold-1")
+    assert btkit("doctor", folds, "--bundle", "--out", tmp_path / "b.zip").status == 0
+    held = content(tmp_path / "b.zip")
+    assert set(held) == {"doctor.json", *PARTS, *(f"fold-1/{part}" for part in PARTS)}
+    assert "fold-1" not in held["files.txt"]
 
 
 def test_without_a_run_it_holds_the_report_and_recent_faults(tmp_path: Path, btkit: Callable) -> None:
-    def fault() -> str:
-        return 'Traceback:\n  File "/home/who/clinic/x.py", line 3\nValueError: scans/Smith_John.png is odd\n'
-
+    said = (
+        'Traceback:\n  File "/home/who/clinic/x.py", line 3\n    x = Smythe\nValueError: scans/Smith_John.png is odd\n'
+    )
     for _ in range(4):
-        write_fault(["explain", "Smith John.png", "--method", "gradcam", "--set", "gradcam.x=secret"], fault())
+        write_fault(["explain", "Smith John.png", "--method", "gradcam", "--set", "gradcam.x=secret"], said)
     assert len(recent_faults()) == 3
-    recent_faults()[0].write_text("arguments ['Smith John.png']\n\udcff", errors="surrogateescape")
+    recent_faults()[0].write_text("arguments ['Smith John.png']\n\n\udcff", errors="surrogateescape")
     ended = btkit("doctor", "--bundle", "--out", tmp_path / "b.zip", "--json")
     assert json.loads(ended.out)["files"] == ["doctor.json", "fault-1.txt", "fault-2.txt", "fault-3.txt"]
-    assert content(tmp_path / "b.zip")["fault-1.txt"] == "arguments []\n\\xff"
-    text = content(tmp_path / "b.zip")["fault-2.txt"]
-    assert 'arguments ["explain", "...", "--method", "...", "--set", "gradcam.x=..."]' in text
-    assert 'File "PATH", line 3\nValueError: FILE is odd' in text
-    assert json.loads(content(tmp_path / "b.zip")["doctor.json"])["packages"]["torch"]
+    held = content(tmp_path / "b.zip")
+    assert held["fault-1.txt"].startswith("arguments []\n")
+    expected = f'arguments ["explain", "{OUT}", "--method", "{OUT}", "--set", "gradcam.x={OUT}"]'
+    assert expected in held["fault-2.txt"]
+    assert f'File "{OUT}", line 3' in held["fault-2.txt"]
+    assert "ValueError: " in held["fault-2.txt"]
+    assert not {"Smythe", "Smith", "John", "clinic", "secret"} & set(re.findall(r"\w+", held["fault-2.txt"]))
+    assert json.loads(held["doctor.json"])["packages"]["torch"]
 
 
 def test_a_fault_of_btkit_is_taken_along(
     tmp_path: Path, btkit: Callable, monkeypatch: pytest.MonkeyPatch, faults: Path
 ) -> None:
+    """Also where `btkit doctor` itself is what fails."""
     from braintumor_kit.workflows import doctor
 
-    with monkeypatch.context() as broken:
-        broken.setattr(doctor, "package_versions", lambda: 1 / 0)
-        ended = btkit("doctor")
+    def fail() -> None:
+        raise ZeroDivisionError("of a name \udcff")
+
+    monkeypatch.setattr(doctor, "package_versions", fail)
+    ended = btkit("doctor")
     assert ended.status == 70
     (kept,) = faults.iterdir()
     assert f"The traceback is in {kept}; please report it with what `btkit doctor --bundle` collects" in ended.err
     assert btkit("doctor", "--bundle", "--out", tmp_path / "b.zip").status == 0
-    assert "ZeroDivisionError: division by zero" in content(tmp_path / "b.zip")["fault-1.txt"]
-    assert 'File "BTKIT/workflows/doctor.py", line' in content(tmp_path / "b.zip")["fault-1.txt"]
+    held = content(tmp_path / "b.zip")
+    assert "ZeroDivisionError: of a name " in held["fault-1.txt"]
+    assert 'File "BTKIT/workflows/doctor.py", line' in held["fault-1.txt"]
+    assert held["doctor.json"].startswith("cannot be read: ZeroDivisionError: of a name ")
 
 
-@pytest.mark.parametrize("name", ["record.json", "resolved.json", "split.csv", "metrics.json", "log.jsonl", "log.txt"])
-def test_of_a_damaged_run_it_takes_what_there_is(name: str, run: Path, tmp_path: Path, btkit: Callable) -> None:
-    damaged = tmp_path / "damaged"
-    damaged.mkdir()
-    for part in (*PARTS - {"files.txt"}, "split.csv"):
-        (damaged / part).write_bytes((run / part).read_bytes())
-    (damaged / name).write_bytes(b'{"folds": 3, \xff')
-    assert btkit("doctor", damaged, "--bundle", "--out", tmp_path / "b.zip").status == 0
+def test_a_fault_that_cannot_be_kept_is_shown(btkit: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    from braintumor_kit.commands import main
+    from braintumor_kit.workflows import doctor
+
+    def full(*rest: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(doctor, "package_versions", lambda: 1 / 0)
+    monkeypatch.setattr(main, "write_fault", full)
+    ended = btkit("doctor")
+    assert ended.status == 70
+    assert (
+        "ZeroDivisionError: division by zero\n\nThat is the traceback, which could not be kept in a file" in ended.err
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["record.json", "resolved.json", "split.csv", "metrics.json", "log.jsonl", "history.csv"]
+)
+@pytest.mark.parametrize("text", [b'{"folds": 3, \xff', b'{"bad_images": 5, "resumed": ["x"], "argv": 3}', b"[" * 9999])
+def test_of_a_damaged_run_it_takes_what_there_is(
+    name: str, text: bytes, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = copy_run(run, tmp_path / "damaged")
+    (damaged / name).write_bytes(text)
+    write_bundle(tmp_path / "b.zip", dict, Run(damaged))
     assert set(content(tmp_path / "b.zip")) == {"doctor.json", *PARTS}
 
 
@@ -159,6 +227,8 @@ def test_of_a_damaged_run_it_takes_what_there_is(name: str, run: Path, tmp_path:
         (["somewhere"], "RUN and --out go with --bundle."),
         (["--out", "x.zip"], "RUN and --out go with --bundle."),
         (["nowhere", "--bundle"], "'nowhere' is no run"),
+        (["--bundle", "--out", "nowhere/b.zip"], "--out 'nowhere/b.zip': the folder 'nowhere' does not exist."),
+        (["--bundle", "--out", f"{'x' * 300}.zip"], "File name too long."),
     ],
 )
 def test_wrong_calls(arguments: list[str], said: str, btkit: Callable) -> None:
@@ -173,10 +243,3 @@ def test_a_bundle_that_exists_stays(tmp_path: Path, btkit: Callable) -> None:
     assert ended.status == 2
     assert "exists already; name another file with --out." in ended.err
     assert (tmp_path / "b.zip").read_text() == "mine"
-
-
-def test_what_is_not_known_stays_at_home() -> None:
-    """A key that someone adds to `record.json` is not taken until someone has thought about it."""
-    assert "bad_images" not in bundle.OF_RECORD
-    assert "source_notes" not in bundle.OF_RECORD
-    assert "recipe" not in bundle.OF_RECORD

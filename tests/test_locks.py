@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def test_of_many_that_begin_at_once_one_is_inside(tmp_path: Path) -> None:
             with alone(tmp_path / "lock", tmp_path, wait=60):
                 inside_now += 1
                 most = max(most, inside_now)
+                time.sleep(0.001)
                 entered += 1
                 inside_now -= 1
 

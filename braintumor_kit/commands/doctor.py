@@ -1,6 +1,7 @@
 """`btkit doctor`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,8 +14,8 @@ from braintumor_kit.commands.common import json_option, large_imports, print_jso
 @click.option(
     "--bundle",
     is_flag=True,
-    help="Collect what a bug report needs, of RUN too where it is named: no pictures, no ids of samples or patients, "
-    "no places on the disk.",
+    help="Collect what a bug report needs, of RUN too where it is named: no pictures, and of texts only words of "
+    "btkit's own.",
 )
 @click.option(
     "--out",
@@ -63,14 +64,21 @@ def _bundle(named: str | None, out: Path, as_json: bool) -> None:
 
     run = None if named is None else find_run(named, Path())
     with large_imports():
-        from braintumor_kit.workflows.bundle import write_bundle
-        from braintumor_kit.workflows.doctor import examine
+        from braintumor_kit.workflows.bundle import check_bundle, write_bundle
 
-    held = write_bundle(out, examine(), run)
+        check_bundle(out)
+        held = write_bundle(out, _examined, run)
     if as_json:
         print_json({"bundle": str(out), "files": held})
         return
     click.echo(f"{out} holds {', '.join(held)}.\nLook it through before you send it.")
+
+
+def _examined() -> dict[str, dict[str, Any]]:
+    """What is found; where that fails, as it does where torch or Keras is broken, a bundle tells of it."""
+    from braintumor_kit.workflows.doctor import examine
+
+    return examine()
 
 
 def _words(value: object) -> str:

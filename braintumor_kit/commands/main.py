@@ -137,8 +137,8 @@ def run_command_line(arguments: list[str]) -> int:
         return ending.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted.", INTERRUPTED)
-    except BrokenPipeError:
-        return _leave_closed_pipe()
+    except BrokenPipeError as error:
+        return _say_error(error, debug) if interrupted() else _leave_closed_pipe()
     except SystemExit:
         if sys.stdout is stdout:
             raise
@@ -152,6 +152,8 @@ def run_command_line(arguments: list[str]) -> int:
 def _say_error(error: Exception, debug: bool) -> int:
     """Says what went wrong, and gives the exit status of it."""
     if interrupted():  # and a library made another error of it
+        if debug:
+            traceback.print_exc()
         return _say("interrupted.", INTERRUPTED)
     if isinstance(error, click.ClickException):
         with suppress(OSError):
@@ -161,7 +163,7 @@ def _say_error(error: Exception, debug: bool) -> int:
         if debug:
             traceback.print_exc()
         return _say(f"btkit: {error}", error.exit_status)
-    if isinstance(error, OSError) and error.filename is None and error.errno in UNWRITABLE:
+    if isinstance(error, OSError) and error.errno in UNWRITABLE and _is_of_printing(error):
         _leave_closed_pipe()
         return _say(f"btkit: {UNPRINTED.format(error.strerror)}", WorkError.exit_status)
     if is_out_of_memory(error):
@@ -173,6 +175,12 @@ def _say(text: str, status: int) -> int:
     with suppress(OSError):  # nobody listens any more; the status says it too
         click.echo(text, err=True)
     return status
+
+
+def _is_of_printing(error: OSError) -> bool:
+    """Whether an error came of what was printed, and not of any other file that has no name."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").partition(".")[0] in ("click", "rich") or frame.f_globals is globals()
 
 
 def _leave_closed_pipe() -> int:
@@ -187,8 +195,11 @@ def _fault(error: Exception, debug: bool) -> str:
     if debug:
         click.echo(text, err=True)
     first = next(iter(str(error).strip().splitlines()), "")
+    try:
+        place = f"The traceback is in {write_fault(sys.argv[1:], text)}"
+    except OSError:
+        place = f"{text}\nThat is the traceback, which could not be kept in a file"
     return (
         f"btkit: a fault of btkit itself: {type(error).__name__}: {first}\n"
-        f"The traceback is in {write_fault(sys.argv[1:], text)}; please report it with what `btkit doctor --bundle` "
-        "collects, that file included."
+        f"{place}; please report it with what `btkit doctor --bundle` collects, that file included."
     )

@@ -8,6 +8,7 @@ from typing import Any
 from braintumor_kit.contracts import InputError
 from braintumor_kit.data.dataset import BadImage
 from braintumor_kit.files import write_json
+from braintumor_kit.interrupts import interrupted
 from braintumor_kit.locks import alone, beside
 from braintumor_kit.model.precision import resolve_precision
 from braintumor_kit.progress import Reporter
@@ -55,8 +56,9 @@ def explain(
         reporter.say(f"explaining in {resolve_precision(wish.precision)} into {place}")
         try:
             return _explain(place, planned, wish, reporter)
-        except KeyboardInterrupt:
-            reporter.say(f"interrupted; {wish.to_go_on}")
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or interrupted():
+                reporter.say(f"interrupted; {wish.to_go_on}")
             raise
 
 
