@@ -78,6 +78,7 @@ def trained(
     task = Task(
         batches(np.arange(30), 5), batches(np.arange(30, 44)), training, augmentation, CallbacksTable(), dtype, 5
     )
+    folder.mkdir(exist_ok=True)
     return network, fit(network, task, folder, Watch(lambda row: None, say=told.append)), told
 
 

@@ -48,6 +48,7 @@ def train(folder: Path, breaks: int = -1, resume: bool = False, dtype: torch.dty
         batches(slices, labels, np.arange(32, 48), 8),
     )
     task = Task(train, validation, training, AugmentTable(), CallbacksTable(), dtype, 5)
+    folder.mkdir(exist_ok=True)
     fit(network, task, folder, Watch(lambda row: None), [Break(network, breaks)], resume)
     return network
 

@@ -55,6 +55,7 @@ def train(folder: Path, size: int, resume: bool = False, **values: Any) -> tuple
     train = batches(slices, labels, np.arange(32), size, 5)
     validation = batches(slices, labels, np.arange(32, 48), size)
     task = Task(train, validation, training, AugmentTable(), CallbacksTable(), torch.float32, 5)
+    folder.mkdir(exist_ok=True)
     return network, fit(network, task, folder, Watch(lambda row: None, say=said.append), resume=resume), said
 
 

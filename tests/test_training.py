@@ -65,6 +65,7 @@ def trained(
     validation = batches(slices, labels, np.arange(32, 48), 8)
     augmentation = AugmentTable(flip_horizontal=True, rotate=5, noise=0.02)
     task = Task(train, validation, training, augmentation, callbacks or CallbacksTable(), torch.float32, seed)
+    folder.mkdir(exist_ok=True)
     return network, fit(network, task, folder, Watch(lambda row: None))
 
 

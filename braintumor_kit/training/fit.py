@@ -78,7 +78,7 @@ def fit(
     """Trains phase by phase and leaves the classifier with the weights of the best epoch.
 
     Args:
-        folder: of the run; `history.csv` and `checkpoints/` are written there as training goes on.
+        folder: of the run, which is there; `history.csv` and `checkpoints/` are written in it as training goes on.
         callbacks: further ones.
         resume: go on from the checkpoint in the folder, on the same trajectory: in float32 on a CPU the history, times
             aside, and the weights are those of a training that was never interrupted, bit for bit.
