@@ -6,7 +6,7 @@ import re
 import secrets
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -97,6 +97,8 @@ def check_place(runs: Path, name: str | None) -> None:
         WorkError: where no folder can be made there.
     """
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            runs.lstat()  # raises of names and paths that are too long
         there = next((folder for folder in (runs, *runs.absolute().parents) if os.path.lexists(folder)), runs)
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
             raise WorkError(f"no run folder can be made in '{runs}': '{there}' is no folder that may be written to.")

@@ -1,5 +1,7 @@
 """One process at a time in a folder; the lock of one that was killed holds nobody up."""
 
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -8,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from braintumor_kit import locks
 from braintumor_kit.errors import InputError, WorkError
 from braintumor_kit.locks import alone, beside, inside
 from braintumor_kit.runs import Run, locked
@@ -119,3 +123,25 @@ def test_two_do_not_write_results_into_one_folder(
         process.wait()
     assert btkit("evaluate", finished, "--out", out).status == 0
     assert not list(out.glob(".*"))
+
+
+def test_the_root_of_a_file_system_is_no_place_for_explanations(finished: Path, btkit: Callable) -> None:
+    ended = btkit("explain", finished, "--method", "gradcam", "--limit", "1", "--out", "/")
+    assert ended.status == 2
+    assert "'/' cannot be replaced; name another folder." in ended.err
+
+
+@pytest.mark.parametrize(("number", "goes_on"), [(errno.ENOLCK, True), (errno.EOPNOTSUPP, True), (errno.EACCES, False)])
+def test_where_nothing_can_be_locked_it_warns_and_goes_on(
+    number: int, goes_on: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: FileLock, timeout: float) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(locks.FileLock, "acquire", refuse)
+    if not goes_on:
+        with pytest.raises(WorkError, match="cannot be locked: Permission denied"), alone(tmp_path / "l", tmp_path):
+            pass
+        return
+    with alone(tmp_path / "l", tmp_path):
+        assert "lies where nothing can be locked" in caplog.text

@@ -33,3 +33,14 @@ def test_the_log_has_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     lines = (tmp_path / "log.txt").read_text().splitlines()
     assert [line.split("INFO ")[1] for line in lines] == ["first", "third \\udcff"]
     assert (tmp_path / "log.jsonl").read_text().count("\n") == 3
+
+
+def test_what_cannot_be_logged_stops_no_work(tmp_path: Path) -> None:
+    endless: dict[str, object] = {}
+    endless["endless"] = endless
+    with progress.log_to(tmp_path):
+        Reporter().say("first", value={("a", "key"): 1})
+        Reporter().say("second", value=endless)
+        Reporter().say("last")
+    assert (tmp_path / "log.txt").read_text().splitlines()[-1].endswith("last")
+    assert '"last"' in (tmp_path / "log.jsonl").read_text().splitlines()[-1]

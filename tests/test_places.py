@@ -75,17 +75,19 @@ def test_a_record_that_goes_away_takes_nothing_with_it(
         ("/".join(["d" * 200] * 25), "File name too long."),
         ("file", "' is no folder that may be written to."),
         ("file/inside", "' is no folder that may be written to."),
+        ("link", "' is no folder that may be written to."),
     ],
-    ids=["long name", "long path", "a file", "inside a file"],
+    ids=["long name", "long path", "a file", "inside a file", "a link to nothing"],
 )
 def test_where_no_run_can_be_is_told_before_any_work(runs: str, why: str, tmp_path: Path, btkit: Callable) -> None:
     (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     ended = btkit(*BEGIN, tmp_path / runs)
     assert ended.status == 3
     assert f"no run folder can be made in '{tmp_path / runs}'" in ended.err
     assert why in ended.err
     assert "slices of" not in ended.err
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
 
 def test_a_path_that_grows_too_long_inside_of_the_run(tmp_path: Path, finished: Path, btkit: Callable) -> None:
