@@ -38,7 +38,8 @@ def alone(lock: Path, place: Path, wait: float = 0.0) -> Iterator[None]:
         raise InputError(f"another process is at work in '{place}': wait for it, or stop it first.") from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in UNKNOWN:
-            raise WorkError(f"'{place}' cannot be locked: {reason_of(error)}.") from error
+            verb = "locked" if error.errno == errno.EACCES else "written"  # by another user, who left the file
+            raise WorkError(f"'{place}' cannot be {verb}: {reason_of(error)}.") from error
         log.warning(f"'{place}' lies where nothing can be locked: see to it that no other process works there")
     try:
         yield
