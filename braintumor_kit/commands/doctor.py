@@ -64,9 +64,8 @@ def _bundle(named: str | None, out: Path, as_json: bool) -> None:
 
     run = None if named is None else find_run(named, Path())
     with large_imports():
-        from braintumor_kit.workflows.bundle import check_bundle, write_bundle
+        from braintumor_kit.workflows.bundle import write_bundle
 
-        check_bundle(out)
         held = write_bundle(out, _examined, run)
     if as_json:
         print_json({"bundle": str(out), "files": held})

@@ -53,7 +53,7 @@ def write_bundle(path: Path, examine: Callable[[], Mapping[str, Any]], run: Run 
         InputError: where `path` exists, or its folder does not.
         WorkError: where it cannot be written.
     """
-    check_bundle(path)
+    _check_place(path)  # before the seconds that looking about takes
     folders = [] if run is None else [run.folder, *sorted(run.folder.glob("fold-*/"))]
     scrubber = Scrubber({name for folder in folders for name in _names(folder)})
     parts = {"doctor.json": _read(lambda: _json(_report(examine(), scrubber)), scrubber)}
@@ -68,12 +68,8 @@ def write_bundle(path: Path, examine: Callable[[], Mapping[str, Any]], run: Run 
     return list(parts)
 
 
-def check_bundle(path: Path) -> None:
-    """Finds early why an archive cannot be there.
-
-    Raises:
-        InputError: where `path` exists, or its folder does not.
-    """
+def _check_place(path: Path) -> None:
+    """Finds early why an archive cannot be there."""
     try:
         if path.exists():
             raise InputError(f"'{path}' exists already; name another file with --out.")
