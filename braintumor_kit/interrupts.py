@@ -6,6 +6,7 @@ taken for an interruption, and bars of progress raise it again.
 """
 
 import signal
+import threading
 from types import FrameType
 
 _came = False
@@ -28,7 +29,12 @@ def stop_listening() -> None:
 def _hear(number: int, frame: FrameType | None) -> None:
     global _came
     _came = True
+    threading.excepthook = _drop
     raise KeyboardInterrupt
+
+
+def _drop(error: threading.ExceptHookArgs) -> None:
+    """Threads of libraries stumble over what an interruption takes from them; their tracebacks would tell nothing."""
 
 
 def interrupted() -> bool:

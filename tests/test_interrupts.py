@@ -52,6 +52,12 @@ def test_whatever_a_library_makes_of_it_the_command_was_interrupted(then: str, s
     assert ended.stderr.strip() == "interrupted."
 
 
+def test_what_it_takes_from_a_library_s_threads_is_not_told() -> None:
+    """joblib's own stumbles now and then over a pool that is being left."""
+    broken = "import threading; t = threading.Thread(target={}.__getitem__, args=(1,)); t.start(); t.join(); raise"
+    assert run(broken).stderr.strip() == "interrupted."
+
+
 def test_where_it_is_ignored_it_is_not_heard() -> None:
     """As for commands that a script runs in the background."""
     assert run("raise", ignored=True).returncode == 0

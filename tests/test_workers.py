@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,32 @@ def all_gone(processes: list[int], seconds: float) -> bool:
     while any(map(alive, processes)) and time.monotonic() < until:
         time.sleep(0.1)
     return not any(map(alive, processes))
+
+
+def slow(task: int) -> int:
+    time.sleep(0.2)
+    return task
+
+
+def test_they_are_deaf_from_their_first_moment() -> None:
+    """One that heard Ctrl-C while Python starts in it would print a traceback of Python's own."""
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("there is no /proc here, which tells the children of a process")
+    program = (
+        "import os; from pathlib import Path; from test_workers import slow, children, hears\n"
+        "from braintumor_kit.data.workers import in_workers\n"
+        "tasks = in_workers(slow, range(8), 2); next(tasks)\n"
+        "print(*(hears(child) for child in children(os.getpid())), hears(os.getpid()))"
+    )
+    said = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert said.stdout.split() == ["False"] * 4 + ["True"], said.stderr  # two, and the two that clean up after them
+
+
+def hears(process: int) -> bool:
+    """Whether a process neither blocks nor ignores SIGINT."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    masks = dict(line.split(":\t") for line in lines if line.startswith(("SigBlk", "SigIgn")))
+    return not any(int(mask, 16) >> (signal.SIGINT - 1) & 1 for mask in masks.values())
 
 
 @pytest.mark.parametrize("after", [0.0, 1.5, 5.0])

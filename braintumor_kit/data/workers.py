@@ -5,10 +5,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import TimeoutError as Hung
+from multiprocessing import resource_tracker
 from typing import TypeVar
 
 from joblib import Parallel, delayed
@@ -46,6 +48,7 @@ def in_workers(
     """
     parent, done = os.getpid(), 0
     settings = {"return_as": "generator", "pre_dispatch": "2*n_jobs", "batch_size": 1, "timeout": timeout}
+    results: Iterator[Result] = iter(())
     with Parallel(n_jobs=jobs, **settings) as parallel:
         try:
             with _deaf():
@@ -57,6 +60,16 @@ def in_workers(
             raise WorkerHangsError(done) from error
         except BrokenProcessPool as error:
             raise WorkerLostError from error
+        finally:
+            _leave(results)
+
+
+def _leave(results: Iterator[Result]) -> None:
+    """Ends what is still to come without joblib's advice to ask for less: it is for programs, and users see it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        if isinstance(results, Generator):
+            results.close()
 
 
 @contextmanager
@@ -65,6 +78,7 @@ def _deaf() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # begun inside, it would have this process hear again, and those begun after it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
