@@ -11,6 +11,7 @@ import pytest
 
 from braintumor_kit.backend import use_torch_backend
 
+pytest.register_assert_rewrite("fast_steps", "network_forms")  # so that their assertions show values
 ROOT = Path(__file__).resolve().parents[1]
 use_torch_backend()
 

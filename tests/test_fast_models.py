@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_fast import (
+from fast_steps import (
     Built,
     Calls,
     Step,
