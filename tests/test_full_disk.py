@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Ended
 from small_runs import OPTIONS, kind, same_results, whole_files
 from test_resume import command
 
@@ -54,15 +55,31 @@ def test_these_are_all_the_kinds_of_files(finished: Path) -> None:
     assert set(KINDS) - only_while_made <= {kind(path) for path in finished.rglob("*") if path.is_file()}
 
 
+AFTER_CHECKPOINT = KINDS[KINDS.index("latest.safetensors") + 1]
+"""Without a first checkpoint a run goes on only if told to begin anew."""
+
 OTHER_FIGURES = ("confusion_matrix.png", "reliability.png", "risk_coverage.png")
 
 
-@pytest.mark.parametrize("full", KINDS)
-def test_at_each_kind_of_file(full: str, finished: Path, tmp_path: Path, btkit: Callable, quota: Quota) -> None:
+def test_at_one_kind_after_another(finished: Path, tmp_path: Path, btkit: Callable, quota: Quota) -> None:
+    """Each time that there is room again it is used up by the next file, to the end of the run."""
     begin = ("run", "resnet_adam", *OPTIONS, "--runs", tmp_path, "--name", "filled")
-    run, quota.kind = tmp_path / "filled", full
-    ended = btkit(*begin)
-    assert ended.status == 3
+    run = tmp_path / "filled"
+    for full in KINDS:
+        quota.kind, quota.refused = full, 0
+        accept = ["--accept-changes"] if full == AFTER_CHECKPOINT else []
+        ended = btkit(*begin) if not run.exists() else btkit("run", "--resume", run, *accept)
+        check_full(full, run, ended, quota)
+    quota.kind = None
+    ended = btkit("run", "--resume", run)
+    assert ended.status == 0, ended.err
+    assert same_results(run, finished)
+    assert whole_files(run) >= {*KINDS} - {"latest.safetensors", "batch.json"}
+
+
+def check_full(full: str, run: Path, ended: Ended, quota: Quota) -> None:
+    """How it ends where there is no room for a kind of file."""
+    assert ended.status == 3, (full, ended)
     assert quota.refused
     assert "could not be written: No space left on device. Files written before are whole; make room" in ended.err
     assert "Traceback" not in ended.err
@@ -73,6 +90,15 @@ def test_at_each_kind_of_file(full: str, finished: Path, tmp_path: Path, btkit: 
         assert full not in whole_files(run)
         assert f"btkit run --resume {run}" in " ".join(ended.err.split())
         assert read_json(run / "record.json")["status"] == "failed"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("full", KINDS)
+def test_at_each_kind_of_file(full: str, finished: Path, tmp_path: Path, btkit: Callable, quota: Quota) -> None:
+    begin = ("run", "resnet_adam", *OPTIONS, "--runs", tmp_path, "--name", "filled")
+    run, quota.kind = tmp_path / "filled", full
+    ended = btkit(*begin)
+    check_full(full, run, ended, quota)
     quota.kind = None
     accept = ["--accept-changes"] if full == "latest.safetensors" else []
     ended = btkit(*begin) if full in BEFORE else btkit("run", "--resume", run, *accept)

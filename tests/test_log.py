@@ -8,8 +8,11 @@ from braintumor_kit import progress
 from braintumor_kit.progress import Reporter
 
 
-def test_the_log_has_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_has_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Also where the disk fills within one."""
+    monkeypatch.setattr(progress.log, "propagate", False)  # pytest-xdist cannot send what pytest would catch of it
     with progress.log_to(tmp_path):
         Reporter().say("first")
         handler = progress.log.handlers[-2]
@@ -30,6 +33,7 @@ def test_the_log_has_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         Reporter().say("second")
         monkeypatch.setattr(handler, "_file", file)
         Reporter().say("third \udcff")
+    capfd.readouterr()
     lines = (tmp_path / "log.txt").read_text().splitlines()
     assert [line.split("INFO ")[1] for line in lines] == ["first", "third \\udcff"]
     assert (tmp_path / "log.jsonl").read_text().count("\n") == 3
