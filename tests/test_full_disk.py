@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Ended
 from small_runs import OPTIONS, kind, same_results, whole_files
 from test_resume import command
 
@@ -69,7 +68,7 @@ def test_at_one_kind_after_another(finished: Path, tmp_path: Path, btkit: Callab
         quota.kind, quota.refused = full, 0
         accept = ["--accept-changes"] if full == AFTER_CHECKPOINT else []
         ended = btkit(*begin) if not run.exists() else btkit("run", "--resume", run, *accept)
-        check_full(full, run, ended, quota)
+        check_full(full, run, ended.status, ended.err, quota)
     quota.kind = None
     ended = btkit("run", "--resume", run)
     assert ended.status == 0, ended.err
@@ -77,18 +76,18 @@ def test_at_one_kind_after_another(finished: Path, tmp_path: Path, btkit: Callab
     assert whole_files(run) >= {*KINDS} - {"latest.safetensors", "batch.json"}
 
 
-def check_full(full: str, run: Path, ended: Ended, quota: Quota) -> None:
+def check_full(full: str, run: Path, status: int, err: str, quota: Quota) -> None:
     """How it ends where there is no room for a kind of file."""
-    assert ended.status == 3, (full, ended)
+    assert status == 3, (full, err)
     assert quota.refused
-    assert "could not be written: No space left on device. Files written before are whole; make room" in ended.err
-    assert "Traceback" not in ended.err
+    assert "could not be written: No space left on device. Files written before are whole; make room" in err
+    assert "Traceback" not in err
     if full in BEFORE:
-        assert "the run had not begun, and nothing is left of it" in ended.err
+        assert "the run had not begun, and nothing is left of it" in err
         assert not run.exists()
     else:
         assert full not in whole_files(run)
-        assert f"btkit run --resume {run}" in " ".join(ended.err.split())
+        assert f"btkit run --resume {run}" in " ".join(err.split())
         assert read_json(run / "record.json")["status"] == "failed"
 
 
@@ -98,7 +97,7 @@ def test_at_each_kind_of_file(full: str, finished: Path, tmp_path: Path, btkit: 
     begin = ("run", "resnet_adam", *OPTIONS, "--runs", tmp_path, "--name", "filled")
     run, quota.kind = tmp_path / "filled", full
     ended = btkit(*begin)
-    check_full(full, run, ended, quota)
+    check_full(full, run, ended.status, ended.err, quota)
     quota.kind = None
     accept = ["--accept-changes"] if full == "latest.safetensors" else []
     ended = btkit(*begin) if full in BEFORE else btkit("run", "--resume", run, *accept)
