@@ -86,19 +86,14 @@ def all_gone(processes: list[int], seconds: float) -> bool:
     return not any(map(alive, processes))
 
 
-def slow(task: int) -> int:
-    time.sleep(0.2)
-    return task
-
-
 def test_they_are_deaf_from_their_first_moment() -> None:
     """One that heard Ctrl-C while Python starts in it would print a traceback of Python's own."""
     if not Path("/proc/self/task").is_dir():
         pytest.skip("there is no /proc here, which tells the children of a process")
     program = (
-        "import os; from pathlib import Path; from test_workers import slow, children, hears\n"
+        "import os; from test_workers import children, double, hears\n"
         "from braintumor_kit.data.workers import in_workers\n"
-        "tasks = in_workers(slow, range(8), 2); next(tasks)\n"
+        "tasks = in_workers(double, range(8), 2); next(tasks)\n"
         "print(*(hears(child) for child in children(os.getpid())), hears(os.getpid()))"
     )
     said = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True)
