@@ -7,7 +7,6 @@ import os
 import re
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -204,11 +203,11 @@ def read_arrays(path: Path, largest: int, what: str, otherwise: str) -> dict[str
             for name in archive.namelist():
                 with archive.open(name) as file:
                     arrays[name.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{what} {path} cannot be read: {reason_of(error)}.") from error
-    # What damaged archives and headers make zipfile, zlib and NumPy raise is not one kind of error.
-    except (ValueError, LookupError, EOFError, RuntimeError, MemoryError, TypeError, SyntaxError, OverflowError,
-            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+    except Exception as error:  # what damaged archives and headers make zipfile, zlib and NumPy raise is of many kinds
         raise InputError(f"{path} is {otherwise}.") from error
     return arrays
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from braintumor_kit.interrupts import raise_again
+from braintumor_kit.visible import visible
 
 log = logging.getLogger("btkit")
 """Everything that btkit tells goes through this logger."""
@@ -39,7 +40,7 @@ class Reporter:
         log.info(text, extra={"event": event, **fields})
         if self._console:
             try:
-                self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+                self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
             except OSError:  # nobody listens any more, or what listens is full: no reason to stop the work
                 self._console = None
 

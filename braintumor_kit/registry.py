@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -125,8 +125,17 @@ class Registry:
     @cached_property
     def plugins(self) -> tuple[PluginInfo, ...]:
         """Every plugin known, sorted by kind (source, backbone, explainer) and name; none is imported."""
-        found = {*_installed(), *_in_folders(self.folders)}
+        found = {*self._installed[0], *_in_folders(self.folders)}
         return tuple(sorted(found, key=lambda info: (KINDS.index(info.kind), info)))
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Installed distributions whose metadata are damaged, with the reason; what plugins they bring nobody knows."""
+        return self._installed[1]
+
+    @cached_property
+    def _installed(self) -> tuple[tuple[PluginInfo, ...], tuple[str, ...]]:
+        return _installed()
 
     def names(self, kind: str) -> list[str]:
         """Names of all plugins of a kind, each once."""
@@ -178,14 +187,34 @@ def _missing(kind: str, name: str, known: list[str]) -> str:
     return f"there is no {kind} plugin named '{name}'; {hint}Known: {', '.join(known) or 'none'}."
 
 
-def _installed() -> Iterator[PluginInfo]:
-    for kind in KINDS:
-        for entry in entry_points(group=f"btkit.{kind}s"):
-            yield PluginInfo(kind, entry.name, _distribution(entry), f"{entry.module}:{entry.attr}")
+def _installed() -> tuple[tuple[PluginInfo, ...], tuple[str, ...]]:
+    """The plugins of installed distributions, and what is wrong with those that cannot be read. Of two of one name the
+    first on the path counts, as in imports."""
+    found: dict[str, list[PluginInfo]] = {}
+    unreadable = []
+    for distribution in distributions():
+        try:
+            plugins = _plugins_of(distribution)
+            if plugins:
+                found.setdefault(plugins[0].origin.partition(" ")[0], plugins)
+        except Exception as error:  # damaged metadata raise errors of many kinds
+            place = getattr(distribution, "_path", "a distribution")
+            unreadable.append(f"{place}: {type(error).__name__}: {error}")
+    return tuple(info for plugins in found.values() for info in plugins), tuple(unreadable)
 
 
-def _distribution(entry: EntryPoint) -> str:
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "an unknown distribution"
+def _plugins_of(distribution: Distribution) -> list[PluginInfo]:
+    groups = {f"btkit.{kind}s": kind for kind in KINDS}
+    entries = [entry for entry in distribution.entry_points if entry.group in groups]
+    if not entries:
+        return []
+    origin = f"{distribution.name or 'unnamed'} {distribution.version or ''}".rstrip()
+    return [PluginInfo(groups[entry.group], entry.name, origin, _target(entry)) for entry in entries]
+
+
+def _target(entry: EntryPoint) -> str:
+    """`module:Class`, without extras; what is of another form as it stands: it is told when the plugin is named."""
+    return f"{entry.module}:{entry.attr}" if entry.pattern.match(entry.value) else entry.value
 
 
 def _in_folders(folders: Iterable[Path]) -> Iterator[PluginInfo]:

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "braintumor_kit"
 MAY_IMPORT = {
     "errors": set(),
     "spelling": set(),
+    "visible": set(),
     "files": {"errors"},
     "faults": set(),
     "interrupts": set(),
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     "contracts": {"backend", "errors"},
     "registry": {"backend", "contracts", "errors", "spelling"},
     "recipe": {"contracts", "errors", "registry", "spelling"},
-    "progress": {"errors", "interrupts"},
+    "progress": {"errors", "interrupts", "visible"},
     "runs": {"errors", "files", "locks", "record"},
     "data": {"contracts", "errors", "files", "recipe", "registry"},
     "matching": {"errors", "files"},
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     },
     "commands": {
         "audit", "bench", "data", "errors", "faults", "files", "interrupts", "notice", "progress", "recipe", "registry",
-        "runs", "scaffold", "testing", "workflows",
+        "runs", "scaffold", "testing", "visible", "workflows",
     },
     "api": {"errors", "explanation", "memory", "model", "notice", "recipe", "registry", "report", "runs", "workflows"},
     "__main__": {"commands"},

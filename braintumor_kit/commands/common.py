@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from braintumor_kit.visible import visible
+
+UNSHOWN = re.compile(r"[^\n -~]")
+"""Letters that may be none that a terminal shows."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,8 +126,11 @@ def _console(**settings: Any) -> "Console":
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """One JSON value on standard output; letters that a terminal could not show are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    if not all(line.isprintable() for line in text.split("\n")):
+        text = UNSHOWN.sub(lambda found: json.dumps(found[0])[1:-1] if not found[0].isprintable() else found[0], text)
+    click.echo(text)
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]], right: set[int] | None = None) -> None:
@@ -131,7 +140,7 @@ def print_table(title: str, header: list[str], rows: list[list[str]], right: set
     from rich.text import Text
 
     table = Table(
-        title=title or None,
+        title=Text(visible(title)) if title else None,
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
@@ -139,7 +148,7 @@ def print_table(title: str, header: list[str], rows: list[list[str]], right: set
         show_header=any(header),
     )
     for place, name in enumerate(header):
-        table.add_column(name, justify="right" if place in (right or set()) else "left", overflow="fold")
+        table.add_column(Text(visible(name)), justify="right" if place in (right or set()) else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     _console(width=None if _console().is_terminal else 200).print(table)

@@ -10,15 +10,17 @@ import os
 import sys
 import traceback
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import click
 
 from braintumor_kit import __version__
-from braintumor_kit.errors import BtkitError, WorkError, is_out_of_memory
+from braintumor_kit.errors import BtkitError, InputError, WorkError, is_out_of_memory
 from braintumor_kit.faults import write_fault
 from braintumor_kit.interrupts import interrupted, listen, stop_listening
+from braintumor_kit.visible import visible
 
 COMMANDS = {
     "audit": ("braintumor_kit.commands.audit:audit", "What is wrong with a data set and its split."),
@@ -56,6 +58,9 @@ OUT_OF_MEMORY = (
     "memory ran out. A smaller training.batch_size or pixels.image_size needs less; what the run folder holds is whole."
 )
 UNPRINTED = "the result could not be printed: {}. What was written before is whole."
+UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM)
+"""Of a name that the user gave: asking what stands there fails already."""
+
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 INTERNAL_FAULT = 70
 INTERRUPTED = 130
@@ -156,9 +161,9 @@ def _say_error(error: Exception, debug: bool) -> int:
             traceback.print_exc()
         return _say("interrupted.", INTERRUPTED)
     if isinstance(error, click.ClickException):
-        with suppress(OSError):
-            error.show()
-        return error.exit_code
+        shown = StringIO()
+        error.show(shown)
+        return _say(shown.getvalue().rstrip("\n"), error.exit_code)
     if isinstance(error, BtkitError):
         if debug:
             traceback.print_exc()
@@ -166,6 +171,8 @@ def _say_error(error: Exception, debug: bool) -> int:
     if isinstance(error, OSError) and error.errno in UNWRITABLE and _is_of_printing(error):
         _leave_closed_pipe()
         return _say(f"btkit: {UNPRINTED.format(error.strerror)}", WorkError.exit_status)
+    if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename is not None:
+        return _say(f"btkit: {os.fsdecode(error.filename)} cannot be used: {error.strerror}.", InputError.exit_status)
     if is_out_of_memory(error):
         return _say(f"btkit: {OUT_OF_MEMORY}", WorkError.exit_status)
     return _say(_fault(error, debug), INTERNAL_FAULT)
@@ -173,7 +180,7 @@ def _say_error(error: Exception, debug: bool) -> int:
 
 def _say(text: str, status: int) -> int:
     with suppress(OSError):  # nobody listens any more; the status says it too
-        click.echo(text, err=True)
+        click.echo(visible(text), err=True)
     return status
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from braintumor_kit.commands.common import json_option, large_imports, print_json, print_table, registry
+from braintumor_kit.visible import visible
 
 if TYPE_CHECKING:
     from braintumor_kit.testing import Result
@@ -42,6 +43,8 @@ def list_plugins(ctx: click.Context, verify: bool, as_json: bool) -> int:
         print_json(rows)
     else:
         _print_list(rows, verify)
+    for said in known.unreadable:
+        click.echo(f"left out: {visible(said)}", err=True)
     return int(faulty)
 
 
@@ -50,7 +53,7 @@ def _print_list(rows: list[dict[str, Any]], verify: bool) -> None:
     if verify:
         rows = [{**row, "verified": row["error"] or "ok"} for row in rows]
     widths = [max(len(name), *(len(row[name]) for row in rows), 0) if rows else len(name) for name in header]
-    for cells in (header, *([row[name] for name in header] for row in rows)):
+    for cells in (header, *([visible(row[name]) for name in header] for row in rows)):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 

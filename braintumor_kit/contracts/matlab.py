@@ -54,7 +54,10 @@ class MatFile:
 
     def text(self, path: str, max_letters: int = 1000) -> str:
         """Reads a character array, which MATLAB stores as UTF-16 numbers."""
-        codes = self.array(path, max_letters).ravel(order="F").astype(np.uint16)
+        letters = self.array(path, max_letters)
+        if letters.dtype.kind not in "ui":
+            raise ImageError(f"{self._name}: {path} is no text")
+        codes = letters.ravel(order="F").astype(np.uint16)
         return codes.tobytes().decode("utf-16", errors="replace").rstrip("\0")
 
     def _dataset(self, path: str) -> h5py.Dataset:

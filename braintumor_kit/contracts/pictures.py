@@ -9,6 +9,7 @@ Pillow decodes; what comes out is what `Source.image` returns, whatever the file
 
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ _DECODING_ERRORS = (
     IndexError,
     KeyError,
     EOFError,
+    AssertionError,
     OverflowError,
     MemoryError,
     struct.error,
@@ -127,7 +129,8 @@ def _read(file: BinaryIO, name: str) -> NDArray[Any]:
         raise ImageError(f"{name} is empty")
     file.seek(0)
     try:
-        with Image.open(file, formats=_formats()) as image:
+        # What Pillow warns of, such as tags that are cut off, is either no matter or an error that follows.
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=_formats()) as image:
             _check_size(image, name)
             image.load()
             return _pixels(_upright(image))

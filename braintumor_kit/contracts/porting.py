@@ -4,6 +4,7 @@ Conventions: torch keeps a convolution's kernel as (out, in, height, width) and 
 (channels, 1, height, width); Keras as (height, width, in, out) and (height, width, channels, 1).
 """
 
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def read_state_dict(path: Path) -> StateDict:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; weights can be a .pth file that holds a state dict")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file provokes is that file's fault
         raise InputError(
             f"{path} cannot be read as weights ({type(error).__name__}): expected a state dict of tensors as "

@@ -74,7 +74,7 @@ def _opened(folder: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> _Rows
         rows = np.load(folder / ROWS, mmap_mode="r", allow_pickle=False)
         if rows.dtype != dtype or rows.shape != shape or not _is_whole(folder / ROWS, content["crc32"]):
             return None
-    except (OSError, ValueError, LookupError, TypeError, EOFError):
+    except Exception:  # whatever a damaged file makes NumPy raise: it is made again
         return None
     mark_used(folder)
     return rows, bad

@@ -1,5 +1,6 @@
 """How sure a model's answers are: calibrated probabilities, pictures unlike its training, answers better not given."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.errors import InputError
-from braintumor_kit.evaluation.calibration import fit_temperature, scaled
+from braintumor_kit.evaluation.calibration import COLDEST, HOTTEST, fit_temperature, scaled
 from braintumor_kit.evaluation.outliers import Features, OutlierDetector
 from braintumor_kit.files import read_arrays, read_json, whole, write_json
 
@@ -137,11 +138,16 @@ def load_certainty(folder: Path) -> Certainty | None:
         threshold = float("inf") if detector is None else float(values["ood_threshold"])
         rates = {name: float(values[name]) for name in ("false_alarms", "abstain")}
         temperature, below = float(values["temperature"]), float(values["abstain_below"])
+        known = detector is None or math.isfinite(threshold)
+        if not (COLDEST * 0.99 <= temperature <= HOTTEST * 1.01 and 0 <= below <= 1 and known):
+            raise ValueError("a temperature or threshold that none can be")
         return Certainty(temperature, below, detector, threshold, rates, int(values["n"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{folder / VALUES} or {ARRAYS} beside it is damaged: {error}.") from error
 
 
 def _detector(path: Path) -> OutlierDetector:
     arrays = read_arrays(path, _LARGEST, "the file", "damaged")
+    if any(array.dtype.kind != "f" for array in arrays.values()):
+        raise ValueError("values that are no numbers")
     return OutlierDetector.of_arrays({name: array.astype(np.float64) for name, array in arrays.items()})

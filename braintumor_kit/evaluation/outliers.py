@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from braintumor_kit.errors import InputError
+
 DIRECTIONS = 32
 FLOOR = 1e-3
 """Of a feature's deviation, as a share of the layer's: features that hardly vary must not outweigh all others."""
@@ -78,7 +80,13 @@ class OutlierDetector:
         return cls(layers, middle, np.maximum(high - middle, 1e-6))
 
     def scores(self, features: Features) -> NDArray[np.float64]:
-        """Of N pictures, (N,)."""
+        """Of N pictures, (N,).
+
+        Raises:
+            InputError: where the features are those of another network.
+        """
+        if [values.shape[1] for values in features] != [len(layer.mean) for layer in self.layers]:
+            raise InputError("what tells pictures unlike the training (certainty.npz) was made for another network.")
         return np.asarray(((_distances(self.layers, features) - self.middle) / self.reach).mean(axis=1))
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
@@ -95,10 +103,26 @@ class OutlierDetector:
 
         Raises:
             KeyError: where an array is missing.
+            ValueError: where one has another shape, or a value that none can have.
         """
-        count = len(named["middle"]) // 2
-        layers = (Layer(*(named[f"{number}.{name}"] for name in Layer.__dataclass_fields__)) for number in range(count))
-        return cls(tuple(layers), named["middle"], named["reach"])
+        middle, reach = named["middle"], named["reach"]
+        layers = tuple(
+            Layer(*(named[f"{number}.{name}"] for name in Layer.__dataclass_fields__))
+            for number in range(middle.size // 2)
+        )
+        for layer in layers:
+            size, directions = layer.mean.size, layer.spread.size
+            shapes = [value.shape for value in (layer.mean, layer.scale, layer.directions, layer.spread)]
+            if shapes != [(size,), (size,), (directions, size), (directions,)] or not size or not directions:
+                raise ValueError("shapes that do not fit each other")
+        if not layers or {middle.shape, reach.shape} != {(2 * len(layers),)}:
+            raise ValueError("shapes that do not fit each other")
+        if not all(np.isfinite(value).all() for value in named.values()):
+            raise ValueError("values that are not finite")
+        deviations = [reach, *(layer.scale for layer in layers), *(layer.spread for layer in layers)]
+        if any(value.min() <= 0 for value in deviations):
+            raise ValueError("a deviation that is not positive")
+        return cls(layers, middle, reach)
 
 
 def _distances(layers: Sequence[Layer], features: Features) -> NDArray[np.float64]:

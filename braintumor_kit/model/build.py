@@ -7,12 +7,11 @@ import keras
 from keras import layers
 
 from braintumor_kit.contracts import Backbone, PluginError, Trunk
+from braintumor_kit.model.ordinary import is_ordinary_layer
 
 LOGITS = "logits"
 PROBABILITIES = "probabilities"
 OWN_NAMES = {"pictures", "pixel_scaling", "pool", "dropout", LOGITS, PROBABILITIES}
-UNSAFE = {"Lambda", "TorchModuleWrapper"}
-"""Layers of Keras that carry code, which safe loading refuses."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def _layer_faults(layer: keras.Layer) -> Iterator[str]:
 
 def _kind_faults(layer: keras.Layer) -> Iterator[str]:
     kind = type(layer).__name__
-    if kind in UNSAFE or not (isinstance(layer, keras.Model) or getattr(layers, kind, None) is type(layer)):
+    if not (isinstance(layer, keras.Model) or is_ordinary_layer(type(layer))):
         yield (
             f"layer '{layer.name}' ({kind}) is no ordinary Keras layer, so the saved model would not open where "
             "btkit is not installed."

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from braintumor_kit.data.cache import Slices
 from braintumor_kit.data.dataset import Progress, quiet
+from braintumor_kit.errors import InputError
 from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.fast import Program
 from braintumor_kit.model.precision import exact_convolutions, keras_device
@@ -59,6 +60,8 @@ class Predictor:
             with exact_convolutions():
                 results = self._run(batch.expand(-1, -1, -1, self._channels))
             probabilities, *layers = results if self.watches else (results,)
+            if not probabilities.isfinite().all():
+                raise InputError("the model makes numbers that are not finite: its weights are damaged or too large.")
             return _to_numpy(probabilities), [_to_numpy(_summary(layer)) for layer in layers]
 
     def over(self, slices: Slices, progress: Progress = quiet) -> NDArray[np.float32]:

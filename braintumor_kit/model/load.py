@@ -1,15 +1,31 @@
 """Opening a saved model without running anything from it."""
 
-import zipfile
+import math
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
+import torch
 
-from braintumor_kit.errors import InputError
+from braintumor_kit.errors import InputError, is_out_of_memory
+from braintumor_kit.model.archive import check_archive
+
+MAX_ACTIVATION = 2**25
+"""Numbers that one layer may make of one picture; a ResNet at 1,024 pixels makes half as many."""
+
+_UNSAID = 224
+"""The side of pictures that a model which takes any is thought to get."""
+
+_WORDS = 300
+"""Letters of what Keras says; it may quote the whole file."""
 
 
 def load_model(path: Path, any_end: bool = False) -> keras.Model:
-    """A picture classifier from a `.keras` file, in safe mode: a file that would run code is refused.
+    """A picture classifier from a `.keras` file. What it holds is read and measured before anything of it is built, and
+    only ordinary layers of Keras, and those that plugins have registered, are built at all.
 
     Args:
         any_end: what it gives may be logits or one sigmoid as well, and pictures may be (N, C, S, S).
@@ -22,23 +38,78 @@ def load_model(path: Path, any_end: bool = False) -> keras.Model:
     """
     if not path.is_file():
         raise InputError(f"there is no model file '{path}'.")
+    config, numbers = check_archive(path)
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    # What a damaged or foreign file makes Keras raise is not one kind of error.
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()
-        raise InputError(f"'{path}' cannot be loaded as a Keras model: {reason[0] if reason else error!r}") from error
+        # In a thread of its own: the variables that are never filled go with it.
+        with ThreadPoolExecutor(1) as aside:
+            aside.submit(_check_sizes, config, numbers, path).result()
+        with warnings.catch_warnings(action="ignore"):
+            # Keras only warns where it leaves weights as they were drawn, which would be a model that guesses.
+            warnings.filterwarnings("error", module=r"keras\.src\.saving")
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a damaged file makes Keras raise is that file's fault: nothing else runs here
+        if is_out_of_memory(error):
+            raise
+        raise InputError(f"'{path}' cannot be loaded as a Keras model: {_first_words(error)}") from error
     if isinstance(model, keras.Sequential) and model.built:
         model = keras.Model(model.inputs, model.outputs)
     fault = _fault(model, any_end)
     if fault:
         raise InputError(f"'{path}' is no picture classifier: {fault}.")
+    _try(model, path)
     return model
 
 
 def is_channels_first(shape: tuple[int | None, ...]) -> bool:
     """Whether pictures of this shape are (N, C, H, W), as far as one can tell."""
     return shape[3] not in (1, 3) and shape[1] in (1, 3)
+
+
+def _check_sizes(config: dict[str, Any], numbers: int, path: Path) -> None:
+    """Builds the model without filling its variables, and refuses one that would take more memory than its weights do,
+    or make more of a picture than any network: a line of text may ask for it."""
+    with keras.StatelessScope(initialize_variables=False):
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    if not isinstance(model, keras.Model):
+        raise InputError(f"'{path}' holds no model.")
+    wanted = sum(math.prod(weight.shape) for weight in model.weights)
+    if wanted > numbers:
+        raise InputError(f"'{path}' describes a network of {wanted:,} numbers and holds {numbers:,}: it is damaged.")
+    for layer in _layers(model):
+        for shape in _shapes(layer):
+            if math.prod(side or _UNSAID for side in shape[1:]) > MAX_ACTIVATION:
+                raise InputError(f"'{path}': layer '{layer.name}' makes {shape} of a picture; that is no classifier.")
+
+
+def _try(model: keras.Model, path: Path) -> None:
+    """Computes a black picture: a layer may have been given what it only stumbles over there."""
+    black = np.zeros([1, *(side or _UNSAID for side in model.input_shape[1:])], np.float32)
+    try:
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            given = keras.ops.convert_to_numpy(model(black, training=False))
+    except Exception as error:  # of whatever kind: nothing but layers of the file was at work
+        if is_out_of_memory(error):
+            raise
+        raise InputError(f"'{path}' cannot be computed: {_first_words(error)}") from error
+    if not np.isfinite(given).all():
+        raise InputError(f"'{path}' makes numbers that are not finite of a black picture: its weights are damaged.")
+
+
+def _first_words(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[0][:_WORDS]
+
+
+def _layers(model: keras.Model) -> list[keras.Layer]:
+    found = list(model.layers)
+    return found + [inner for layer in found if isinstance(layer, keras.Model) for inner in _layers(layer)]
+
+
+def _shapes(layer: keras.Layer) -> list[tuple[int | None, ...]]:
+    """What a layer gives, each time that it is called."""
+    outputs = [tensor for node in layer._inbound_nodes for tensor in node.outputs]
+    return [tuple(tensor.shape) for tensor in outputs if tensor.shape is not None]
 
 
 def _fault(model: keras.Model, any_end: bool) -> str | None:

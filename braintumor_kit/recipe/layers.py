@@ -8,10 +8,11 @@ from typing import Any
 
 from braintumor_kit.contracts import InputError
 from braintumor_kit.recipe.problems import Path_
+from braintumor_kit.recipe.shape import MAX_BYTES, MAX_DEPTH, check_text, check_values
 from braintumor_kit.recipe.tables import BackboneTable, PluginTable, SourceTable
 
-MAX_BYTES = 1 << 20
-"""A recipe is a page of text; anything larger is a mistake or an attack."""
+MAX_CHAIN = 16
+"""Recipes that extend each other in a row."""
 
 PLUGIN_TABLES: Mapping[str, type[PluginTable]] = {"source": SourceTable, "backbone": BackboneTable}
 
@@ -69,6 +70,8 @@ def layers_of(values: Mapping[str, Any], overrides: Sequence[str] = (), file: st
 def _read_file(path: Path, chain: tuple[Path, ...]) -> Layers:
     if path.resolve() in chain:
         raise InputError(f"{path}: extends itself (by way of {chain[-1].name}).")
+    if len(chain) >= MAX_CHAIN:
+        raise InputError(f"{path}: is the end of {MAX_CHAIN} recipes that extend each other; join some of them.")
     values = _parse(path)
     origin = Origin(str(path), path.resolve().parent)
     base = values.pop("extends", None)
@@ -90,9 +93,13 @@ def _parse(path: Path) -> dict[str, Any]:
     if data is None:
         raise InputError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; that is no recipe.")
     try:
-        return tomllib.loads(data.decode())
+        text = data.decode()
+        check_text(text, str(path))
+        values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not valid TOML: {error}.") from error
+    check_values(values, str(path))
+    return values
 
 
 def _lay_over(below: Layers, above: Mapping[str, Any], origin: Origin) -> Layers:
@@ -150,10 +157,16 @@ def parse_override(override: str) -> tuple[list[str], Any]:
     keys = key.strip().split(".")
     if not equals or not all(keys):
         raise InputError(f"--set {override}: write it as key.path=value, for example training.epochs=2.")
+    if len(keys) > MAX_DEPTH:
+        raise InputError(f"--set {override[:60]}...: the key has more than {MAX_DEPTH} parts.")
+    check_text(text, f"--set {keys[0][:60]}")
     try:
-        return keys, tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):  # no TOML value: a bare word or path, taken as text
-        return keys, text
+        parsed = {"value": text}
+    value = parsed["value"] if set(parsed) == {"value"} else text  # what goes on in further lines is no value
+    check_values({keys[0]: value}, "--set")
+    return keys, value
 
 
 def _put(changes: dict[str, Any], below: Any, keys: list[str], value: Any, override: str) -> None:

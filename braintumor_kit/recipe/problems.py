@@ -10,6 +10,9 @@ from braintumor_kit.spelling import nearest
 Path_ = tuple[str | int, ...]
 """Where a value stands: ("training", "phases", 0, "epochs")."""
 
+SHOWN = 50
+"""Problems that a message lists; what has more is no recipe with mistakes but something else."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -32,12 +35,14 @@ class Problem:
 
 
 class RecipeError(InputError):
-    """A recipe with one or more faults; the message lists all of them, a line each."""
+    """A recipe with one or more faults; the message lists the first of them, a line each."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"the recipe has {count}:", *(f"  {problem}" for problem in problems)]))
+        count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+        lines = [f"  {problem}" for problem in problems[:SHOWN]]
+        rest = [f"  and {len(problems) - SHOWN:,} more"] if len(problems) > SHOWN else []
+        super().__init__("\n".join([f"the recipe has {count}:", *lines, *rest]))
 
 
 def dotted(path: Iterable[str | int]) -> str:

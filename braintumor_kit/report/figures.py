@@ -45,6 +45,7 @@ def learning_curves(path: Path, history: Sequence[Mapping[str, float]], best_epo
         rate.plot(epochs, [row["learning_rate"] for row in history], color=INK, marker=".")
         rate.set_title("Learning rate")
         rate.set_yscale("log")
+        rate.yaxis.set_major_formatter("{x:g}")  # the style sets no mathematics, powers of ten included
         rates = sorted({row["learning_rate"] for row in history})
         if len(rates) <= 6:  # the few rates themselves say more than powers of ten
             rate.set_yticks(rates, [f"{value:.2g}" for value in rates])
@@ -116,6 +117,7 @@ def reliability_diagram(
         curve.set_xlim(0, 1.02)
         curve.legend()
         bars.set_yscale("symlog")
+        bars.yaxis.set_major_formatter("{x:g}")
         bars.set_ylabel("slices")
         bars.set_xlabel("confidence (top probability)")
 

@@ -17,6 +17,7 @@ SEQUENTIAL = "Blues"
 
 _STYLE: Any = {
     "font.size": 10,
+    "text.parse_math": False,  # names of classes are the user's, dollars and all
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",

@@ -15,6 +15,7 @@ from braintumor_kit.contracts import InputError
 from braintumor_kit.data.dataset import Progress
 from braintumor_kit.files import reason_of, whole, write_csv
 from braintumor_kit.model.build import bytes_of_file
+from braintumor_kit.model.weights_file import check_weights
 from braintumor_kit.recipe.tables import ScheduleTable
 from braintumor_kit.training.average import WeightAverage
 from braintumor_kit.training.batches import Batches
@@ -246,8 +247,9 @@ class BestWeights(keras.callbacks.Callback):
 
     def _load(self) -> None:
         try:
+            check_weights(self.path, str(self.path), self.path.stat().st_size)
             self._network.load_weights(self.path)
-        except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        except (InputError, OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
             raise InputError(
                 f"{self.path}, the best weights so far, cannot be read: {reason_of(error)}. Put it back, or remove "
                 "latest.safetensors beside it, and the training begins anew in the same folder, with --accept-changes."

@@ -37,7 +37,10 @@ MAX_VALUES = 2**24
 """Pixels of one slice; the set's have 512 x 512."""
 
 MAX_FILE_BYTES = 2**27
-"""Of one .mat file in a zip; the set's have less than 1 MB."""
+"""Of one picture or .mat file; the set's have less than 1 MB."""
+
+MAX_INDEX_BYTES = 2**26
+"""Of index.csv; a million slices have half of that."""
 
 # What zipfile raises on members that are damaged, encrypted or packed by an unknown method.
 _UNPACKING_ERRORS = (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -200,6 +203,8 @@ def _by_stem(folder: Folder) -> dict[str, Path]:
 def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a CSV file, each with the number of the line that it ends on."""
     try:
+        if path.stat().st_size > MAX_INDEX_BYTES:
+            raise InputError(f"{printable(path)} has more than {MAX_INDEX_BYTES:,} bytes: divide the data set")
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="")
             missing = [name for name in needed if name not in (reader.fieldnames or ())]
@@ -212,8 +217,12 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, 
 
 
 def _bytes(path: Path) -> bytes:
+    """The content of a picture or .mat file; the fingerprint wants all of it."""
     with opened(path) as file:
-        return file.read()
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ImageError(f"{printable(path)} has more than {MAX_FILE_BYTES:,} bytes")
+    return content
 
 
 # The publisher's .mat files
