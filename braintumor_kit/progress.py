@@ -140,7 +140,7 @@ def log_to(folder: Path) -> Iterator[None]:
     one JSON object a line, with `time`, `level`, `message`, `event` and the event's own fields."""
     lines = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", TIME)
     objects = JsonFormatter(
-        ["asctime", "levelname", "message"], rename_fields={"asctime": "time", "levelname": "level"}, datefmt=f"{TIME}Z"
+        "%(asctime)s%(levelname)s%(message)s", rename_fields={"asctime": "time", "levelname": "level"}, datefmt=f"{TIME}Z"
     )
     handlers = [_Lines(folder / "log.txt", lines), _Lines(folder / "log.jsonl", objects)]
     log.setLevel(logging.INFO)

@@ -122,6 +122,15 @@ def test_nothing_forbidden_is_imported() -> None:
         assert not roots & {"tensorflow", "pickle", "cloudpickle", "dill"}, path
 
 
+def test_each_dependency_has_its_licence_listed() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    wanted = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    names = {re.split(r"[\[<>=]", line)[0] for text in wanted for line in text.split() if line}
+    rows = re.findall(r"^\| ([\w-]+) \| ([^|]+) \|", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+    assert {name for name, licence in rows if licence.strip() not in ("", "---")} - {"package"} == names
+
+
 def test_setup_cfg_lists_every_package_and_plugin() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")

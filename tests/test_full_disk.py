@@ -109,7 +109,9 @@ def test_at_each_kind_of_file(full: str, finished: Path, tmp_path: Path, btkit: 
 # A disk of its own
 
 
-@pytest.mark.parametrize("megabytes", [20, 140, 280])
+@pytest.mark.parametrize(
+    "megabytes", [pytest.param(20, marks=pytest.mark.long), 140, pytest.param(280, marks=pytest.mark.long)]
+)
 def test_a_real_disk_that_fills(megabytes: int, finished: Path, disk: Callable[..., Path], tmp_path: Path) -> None:
     """At 20 MB the first checkpoint does not fit, at 140 the best weights beside it, at 280 the next checkpoint beside
     both."""
