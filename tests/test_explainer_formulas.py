@@ -164,7 +164,7 @@ def test_where_patches_begin(patch: float, stride: float, length: int, expected:
 
 
 @pytest.mark.parametrize("rule", ["gauss_legendre", "trapezoid"])
-@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e3])
 def test_integrated_gradients_ask_for_the_rule_and_tell_what_is_missing(rule: str, size: float) -> None:
     """The points of the path are those of the rule; the completeness is relative, however small the change."""
     asked: list[Tensor] = []
