@@ -139,9 +139,8 @@ def log_to(folder: Path) -> Iterator[None]:
     """Inside, everything told is also written to `log.txt` of a folder, for people, and to `log.jsonl`, for programs:
     one JSON object a line, with `time`, `level`, `message`, `event` and the event's own fields."""
     lines = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", TIME)
-    objects = JsonFormatter(
-        "%(asctime)s%(levelname)s%(message)s", rename_fields={"asctime": "time", "levelname": "level"}, datefmt=f"{TIME}Z"
-    )
+    names = {"asctime": "time", "levelname": "level"}
+    objects = JsonFormatter("%(asctime)s%(levelname)s%(message)s", rename_fields=names, datefmt=f"{TIME}Z")
     handlers = [_Lines(folder / "log.txt", lines), _Lines(folder / "log.jsonl", objects)]
     log.setLevel(logging.INFO)
     for handler in handlers:
