@@ -6,19 +6,25 @@ import json
 import os
 import re
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from braintumor_kit.errors import InputError, WorkError
+from braintumor_kit.regular import open_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TEMPORARY = ".writing-"
 """How the names of files begin that are being written."""
+
+MAX_COLUMNS = 1000
+"""Of a table: each row is filled up to as many."""
 
 HIDDEN = re.compile(r"(?:errno = |os error )(\d+)")
 
@@ -156,7 +162,8 @@ def read_text(path: Path) -> str:
         InputError: where it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            return file.read().decode()
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
 
@@ -168,7 +175,11 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: where the file cannot be read or holds something else.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            text = file.read().decode()
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # half a letter may be written so, and could never be written again
+            json.dumps(value, ensure_ascii=False).encode()
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}.") from error
     if not isinstance(value, dict):
@@ -177,9 +188,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_csv(path: Path) -> list[Mapping[str, str]]:
-    """Rows of a table as mappings from its header."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """Rows of a table as mappings from its header.
+
+    Raises:
+        OSError, ValueError, csv.Error: where it cannot be read, or has more than a thousand columns.
+    """
+    with TextIOWrapper(open_regular(path), encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if len(reader.fieldnames or ()) > MAX_COLUMNS:
+            raise ValueError(f"it has more than {MAX_COLUMNS:,} columns")
+        return list(reader)
 
 
 def read_arrays(path: Path, largest: int, what: str, otherwise: str) -> dict[str, "NDArray[Any]"]:
@@ -197,7 +215,7 @@ def read_arrays(path: Path, largest: int, what: str, otherwise: str) -> dict[str
 
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as whole_file, zipfile.ZipFile(whole_file) as archive, _quiet():
             if sum(item.file_size for item in archive.infolist()) > largest:
                 raise InputError(f"{path} is too large to be read.")
             for name in archive.namelist():
@@ -210,6 +228,11 @@ def read_arrays(path: Path, largest: int, what: str, otherwise: str) -> dict[str
     except Exception as error:  # what damaged archives and headers make zipfile, zlib and NumPy raise is of many kinds
         raise InputError(f"{path} is {otherwise}.") from error
     return arrays
+
+
+def _quiet() -> "warnings.catch_warnings[None]":
+    """Inside, NumPy does not warn of headers of other times: they are read all the same."""
+    return warnings.catch_warnings(action="ignore")
 
 
 def take_space(file: BinaryIO, size: int) -> None:

@@ -1,7 +1,5 @@
 """Model files made to run code, to fill memory or to lead elsewhere: nothing of them is carried out."""
 
-import io
-import json
 import struct
 import zipfile
 from collections.abc import Callable
@@ -12,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from small_models import SIDE, network, saved
+from small_models import SIDE, layer, network, rewritten, saved, with_config, with_weights
 
 from braintumor_kit.errors import InputError
 from braintumor_kit.model import archive
@@ -20,40 +18,6 @@ from braintumor_kit.model.load import load_model
 
 import keras  # isort: skip  (after what puts it on torch)
 from keras import layers  # isort: skip
-
-
-def rewritten(path: Path, change: Callable[[dict[str, bytes]], object], method: int = zipfile.ZIP_STORED) -> Path:
-    """The same archive with its members changed."""
-    with zipfile.ZipFile(path) as old:
-        members = {name: old.read(name) for name in old.namelist()}
-    change(members)
-    with zipfile.ZipFile(path, "w", method) as new:
-        for name, content in members.items():
-            new.writestr(name, content)
-    return path
-
-
-def with_config(path: Path, change: Callable[[Any], object]) -> Path:
-    def edit(members: dict[str, bytes]) -> None:
-        config = json.loads(members["config.json"])
-        change(config)
-        members["config.json"] = json.dumps(config).encode()
-
-    return rewritten(path, edit)
-
-
-def with_weights(path: Path, change: Callable[[h5py.File], object]) -> Path:
-    def edit(members: dict[str, bytes]) -> None:
-        content = io.BytesIO(members["model.weights.h5"])
-        with h5py.File(content, "r+") as file:
-            change(file)
-        members["model.weights.h5"] = content.getvalue()
-
-    return rewritten(path, edit)
-
-
-def layer(config: Any, kind: str) -> Any:
-    return next(item for item in config["config"]["layers"] if item["class_name"] == kind)
 
 
 # .keras
@@ -129,7 +93,7 @@ def test_a_bomb_in_a_model(tmp_path: Path) -> None:
         zipfile.ZIP_DEFLATED,
     )
     assert path.stat().st_size < archive.MAX_CONFIG / 500
-    with pytest.raises(InputError, match="has more than 16,777,216 bytes"):
+    with pytest.raises(InputError, match="has more than 8,388,608 bytes"):
         load_model(path)
 
 
@@ -205,13 +169,13 @@ def test_a_line_of_text_that_asks_for_memory(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="describes a network of"):
         load_model(path)
     path = with_config(saved(tmp_path, network()), lambda c: layer(c, "Dense")["config"].update(units=10**12))
-    with pytest.raises(InputError, match="asks for a units of 1e\\+12"):
+    with pytest.raises(InputError, match="asks for a units above"):
         load_model(path)
 
 
 def test_a_layer_that_makes_too_much_of_a_picture(tmp_path: Path) -> None:
     path = saved(tmp_path, network(layers.UpSampling2D(1000)))
-    with pytest.raises(InputError, match="that is no classifier"):
+    with pytest.raises(InputError, match="makes more than"):
         load_model(path)
 
 

@@ -78,7 +78,7 @@ def complain(bad: Sequence["BadImage"], total: int) -> None:
 def warn(warning: str | None) -> None:
     """Says on standard error what a run's figures have to be read with."""
     if warning:
-        click.echo(f"WARNING: {warning}", err=True)
+        click.echo(visible(f"WARNING: {warning}"), err=True)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from braintumor_kit.commands.common import (
     warn,
 )
 from braintumor_kit.notice import NOTICE
+from braintumor_kit.visible import visible
 
 
 @click.command()
@@ -62,8 +63,8 @@ def _print(good: list[dict[str, Any]], classes: tuple[str, ...], as_csv: bool, a
             row += [*item["calibrated"].values(), item["out_of_distribution"], item["ood_score"], item["abstain"]]
     if as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow([visible(name) for name in header])
+        writer.writerows([visible(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     else:
         _print_table(good, classes, certain)
 

@@ -49,12 +49,16 @@ def list_folder(path: Path, suffixes: Collection[str] = PICTURE_SUFFIXES) -> Fol
             folders.append(entry.name)
         elif entry.is_dir():
             ignored[LINKED_FOLDERS] += 1
-        elif has_suffix(entry.name, suffixes) and (entry.is_file() or entry.is_symlink()):
+        elif has_suffix(entry.name, suffixes) and (entry.is_file() or _is_broken_link(entry)):
             files.append(entry.name)  # a broken link is a missing file, which reading it reports
         else:
             ignored[OTHER_FILES] += 1
     _refuse_undecodable(path, folders + files)
     return Folder(path, tuple(sorted(folders)), tuple(sorted(files)), ignored)
+
+
+def _is_broken_link(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)
 
 
 def _entries(path: Path) -> list[os.DirEntry[str]]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from braintumor_kit.errors import ImageError
+from braintumor_kit.regular import open_regular
 
 PICTURE_SUFFIXES = frozenset({
     ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
@@ -30,8 +31,13 @@ PICTURE_SUFFIXES = frozenset({
 })  # fmt: skip
 """Lower-case endings of the files that are taken for pictures."""
 
-MAX_PIXELS = 2**26
+MAX_PIXELS = 2**25
 """Larger pictures are refused before they are decoded: a few kilobytes can claim gigabytes of pixels."""
+
+MAX_SCANS = 100
+"""Of a JPEG: a progressive one has ten or so, and each goes over the whole picture."""
+
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
 
 # The raster formats that a slice may come in, whatever the file's name says, the usual ones first. Not TGA,
 # which has no signature and so "opens" what is no picture; not EPS and WMF, which need other programs run.
@@ -95,7 +101,7 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         ImageError: where it cannot be opened or read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield file
     except OSError as error:
         raise ImageError(f"{printable(path)} cannot be opened: {error.strerror or error}") from error
@@ -132,6 +138,8 @@ def _read(file: BinaryIO, name: str) -> NDArray[Any]:
         # What Pillow warns of, such as tags that are cut off, is either no matter or an error that follows.
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=_formats()) as image:
             _check_size(image, name)
+            _check_tiles(image, name)
+            _check_scans(image, file, name)
             image.load()
             return _pixels(_upright(image))
     except Image.DecompressionBombError as error:
@@ -155,6 +163,28 @@ def _check_size(image: Image.Image, name: str) -> None:
     if pixels > MAX_PIXELS:
         size = f"{pixels:,} pixels ({image.width} x {image.height})"
         raise ImageError(f"{name} has {size}, more than the {MAX_PIXELS:,} that are allowed")
+
+
+def _check_tiles(image: Image.Image, name: str) -> None:
+    """A TIFF of few pixels may lie in a tile of many, which is unpacked whole."""
+    tags = getattr(image, "tag_v2", None) or {}
+    width, height = (tags.get(tag, 1) for tag in (_TILE_WIDTH, _TILE_HEIGHT))
+    if isinstance(width, int) and isinstance(height, int) and width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} has tiles of {width} x {height} pixels, more than the {MAX_PIXELS:,} that are allowed"
+        )
+
+
+def _check_scans(image: Image.Image, file: BinaryIO, name: str) -> None:
+    if image.format not in ("JPEG", "MPO"):
+        return
+    place, scans = file.tell(), 0
+    file.seek(0)
+    while piece := file.read(2**20):
+        scans += piece.count(b"\xff\xda")
+    file.seek(place)
+    if scans > MAX_SCANS:
+        raise ImageError(f"{name} has {scans:,} scans, more than the {MAX_SCANS} that are allowed")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -54,8 +54,17 @@ def read_state_dict(path: Path) -> StateDict:
 
 def _is_state_dict(content: object) -> bool:
     return isinstance(content, dict) and all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in content.items()
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) and _is_plain(tensor)
+        for name, tensor in content.items()
     )
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is one of real numbers that are all there: not sparse, and not one number said to be many."""
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu":
+        return False
+    held = tensor.untyped_storage().nbytes()
+    return not tensor.is_complex() and not tensor.is_quantized and tensor.numel() * tensor.element_size() <= held
 
 
 def port_state_dict(

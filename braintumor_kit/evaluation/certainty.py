@@ -15,7 +15,7 @@ from braintumor_kit.evaluation.outliers import Features, OutlierDetector
 from braintumor_kit.files import read_arrays, read_json, whole, write_json
 
 VALUES, ARRAYS = "certainty.json", "certainty.npz"
-_LARGEST = 200_000_000
+_LARGEST = 64_000_000
 
 
 class Verdict(NamedTuple):
@@ -148,6 +148,6 @@ def load_certainty(folder: Path) -> Certainty | None:
 
 def _detector(path: Path) -> OutlierDetector:
     arrays = read_arrays(path, _LARGEST, "the file", "damaged")
-    if any(array.dtype.kind != "f" for array in arrays.values()):
-        raise ValueError("values that are no numbers")
+    if any(array.dtype != np.float32 for array in arrays.values()):
+        raise ValueError("values that are no numbers of 32 bits")
     return OutlierDetector.of_arrays({name: array.astype(np.float64) for name, array in arrays.items()})

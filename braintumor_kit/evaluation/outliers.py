@@ -6,6 +6,7 @@ lies outside of them (Ndiour et al. 2020, "Out-of-distribution detection with su
 modeling of features"). Early layers tell photographs, noise and inverted scans best: the score is the mean over all.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from braintumor_kit.errors import InputError
 DIRECTIONS = 32
 FLOOR = 1e-3
 """Of a feature's deviation, as a share of the layer's: features that hardly vary must not outweigh all others."""
+
+_HUGE, _TINY = 1e30, 1e-30
+"""Beyond what any layer makes: their squares and quotients are still numbers of 64 bits."""
 
 Features = Sequence[NDArray[np.float32]]
 """Of N pictures, (N, D) a layer."""
@@ -44,7 +48,8 @@ class Layer:
         mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
         scale = deviation + FLOOR * (float(features.std()) + 1e-12)
         kept = max(1, min(DIRECTIONS, len(features), features.shape[1] // 2))  # something must lie outside of them
-        found = PCA(kept, svd_solver="randomized", random_state=0).fit((features - mean) / scale)
+        with warnings.catch_warnings(action="ignore"):  # of features that do not vary at all
+            found = PCA(kept, svd_solver="randomized", random_state=0).fit((features - mean) / scale)
         spread = np.sqrt(found.explained_variance_)
         return cls(mean, scale, found.components_.astype(np.float64), np.maximum(spread, 1e-6))
 
@@ -117,10 +122,12 @@ class OutlierDetector:
                 raise ValueError("shapes that do not fit each other")
         if not layers or {middle.shape, reach.shape} != {(2 * len(layers),)}:
             raise ValueError("shapes that do not fit each other")
-        if not all(np.isfinite(value).all() for value in named.values()):
-            raise ValueError("values that are not finite")
+        if len(named) != 2 + len(layers) * len(Layer.__dataclass_fields__):
+            raise ValueError("arrays of other names")
+        if not all((np.abs(value) < _HUGE).all() for value in named.values()):  # false of what is no number
+            raise ValueError("values that are not finite, or too large")
         deviations = [reach, *(layer.scale for layer in layers), *(layer.spread for layer in layers)]
-        if any(value.min() <= 0 for value in deviations):
+        if any(value.min() < _TINY for value in deviations):
             raise ValueError("a deviation that is not positive")
         return cls(layers, middle, reach)
 

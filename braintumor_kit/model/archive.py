@@ -16,7 +16,7 @@ from braintumor_kit.model.weights_file import check_weights
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {"metadata.json", CONFIG, WEIGHTS, "README.md"}
 
-MAX_CONFIG = 2**24
+MAX_CONFIG = 2**23
 """Bytes; that of a ResNet-152 has half a million."""
 
 MAX_WEIGHTS = 2**32
@@ -26,13 +26,20 @@ MAX_DEPTH = 128
 """Of a configuration: models in models in models."""
 
 MAX_OBJECTS = 100_000
-"""Layers, initialisers and the like; a ResNet-152 has some six thousand."""
+"""Layers, initialisers and the like, each as often as it is called, also by models that are called themselves; a
+ResNet-152 has some six thousand."""
+
+MAX_PARTS = 1_000_000
+"""Lists and tables of a configuration."""
 
 MAX_NUMBER = 2**24
 """Of widths, shapes and the like: more is no network."""
 
 MAX_STEP = 1024
 """Of what reaches over a picture."""
+
+_NUMBERS = {"float32", "float64", "float16", "int32", "int64", "int16", "int8", "uint8", "bool"}
+"""What constants in a configuration may be of."""
 
 _STEPS = {"kernel_size", "pool_size", "strides", "dilation_rate", "padding", "size", "cropping"}
 _FREE = {"seed", "shared_object_id", "value", "steps", "decay_steps", "iterations"}
@@ -56,6 +63,8 @@ def check_archive(path: Path) -> tuple[dict[str, Any], int]:
             _check_members(archive, name)
             config = json.loads(_member(archive, CONFIG, MAX_CONFIG, name))
             weights = _member(archive, WEIGHTS, MAX_WEIGHTS, name)
+    except InputError:
+        raise
     except _UNPACKING_ERRORS as error:
         reason = str(error).strip() or type(error).__name__
         raise InputError(f"{name} cannot be loaded as a Keras model: {reason}.") from error
@@ -89,24 +98,40 @@ def _member(archive: zipfile.ZipFile, member: str, most: int, name: str) -> byte
 
 
 def _check_config(config: dict[str, Any], name: str) -> None:
-    objects = 0
+    config = {key: value for key, value in config.items() if key != "compile_config"}  # which is never looked at
     for value in _dictionaries(config, name):
         if "class_name" in value:
-            objects += 1
             _check_object(value, name)
         for key, number in _numbers(value):
             most = MAX_STEP if key in _STEPS else MAX_NUMBER
             if key not in _FREE and abs(number) > most:
-                raise InputError(f"{name} asks for a {printable(key)} of {number:.4g}; more than {most} is no network.")
-    if objects > MAX_OBJECTS:
-        raise InputError(f"{name} has {objects:,} parts, more than {MAX_OBJECTS:,}; it is not opened.")
+                raise InputError(f"{name} asks for a {printable(key)[:80]} above {most}; that is no network.")
+    if _calls(config) > MAX_OBJECTS:
+        raise InputError(f"{name} calls more than {MAX_OBJECTS:,} layers and the like; it is not opened.")
+
+
+def _calls(value: Any) -> int:
+    """How many objects a configuration makes, each as often as it is called. The depth has been checked."""
+    if isinstance(value, list):
+        return sum(map(_calls, value))
+    if not isinstance(value, dict):
+        return 0
+    inside = sum(map(_calls, value.values()))
+    if "class_name" not in value:
+        return inside
+    nodes = value.get("inbound_nodes")
+    return (1 + inside) * max(1, len(nodes) if isinstance(nodes, list) else 1)
 
 
 def _dictionaries(config: Any, name: str) -> Iterator[Mapping[str, Any]]:
     """Every mapping within a configuration. Not by recursion: its depth is the file's to choose."""
     waiting: list[tuple[Any, int]] = [(config, 0)]
+    parts = 0
     while waiting:
         value, depth = waiting.pop()
+        parts += isinstance(value, dict | list)
+        if parts > MAX_PARTS:
+            raise InputError(f"{name} has more than {MAX_PARTS:,} lists and tables; it is not opened.")
         if depth > MAX_DEPTH:
             raise InputError(f"{name} is nested more than {MAX_DEPTH} deep; it is not opened.")
         if isinstance(value, dict):
@@ -121,6 +146,10 @@ def _check_object(value: Mapping[str, Any], name: str) -> None:
     if any(item is not None and not isinstance(item, str) for item in (kind, module, registered)):
         raise InputError(f"{name} cannot be loaded as a Keras model: the name of a class in it is no text.")
     if kind in _PLAIN:
+        inner = value.get("config")
+        dtype = inner.get("dtype") if isinstance(inner, dict) else None
+        if kind in ("__tensor__", "__numpy__") and dtype not in _NUMBERS:
+            raise InputError(f"{name} holds a constant of {printable(str(dtype))[:80]}, which is no kind of number.")
         return
     if kind == "function":
         kind, known = value.get("config"), is_ordinary_function(str(value.get("config")), module)

@@ -12,12 +12,10 @@ import torch
 
 from braintumor_kit.errors import InputError, is_out_of_memory
 from braintumor_kit.model.archive import check_archive
+from braintumor_kit.model.size import UNSAID, fault_of_all, fault_of_size, operations_of
 
-MAX_ACTIVATION = 2**25
-"""Numbers that one layer may make of one picture; a ResNet at 1,024 pixels makes half as many."""
-
-_UNSAID = 224
-"""The side of pictures that a model which takes any is thought to get."""
+MAX_CLASSES = 2000
+"""That tables and figures can show; ImageNet has a thousand."""
 
 _WORDS = 300
 """Letters of what Keras says; it may quote the whole file."""
@@ -51,7 +49,7 @@ def load_model(path: Path, any_end: bool = False) -> keras.Model:
         raise
     except Exception as error:  # whatever a damaged file makes Keras raise is that file's fault: nothing else runs here
         if is_out_of_memory(error):
-            raise
+            raise InputError(f"'{path}' takes more memory than there is.") from error
         raise InputError(f"'{path}' cannot be loaded as a Keras model: {_first_words(error)}") from error
     if isinstance(model, keras.Sequential) and model.built:
         model = keras.Model(model.inputs, model.outputs)
@@ -69,7 +67,8 @@ def is_channels_first(shape: tuple[int | None, ...]) -> bool:
 
 def _check_sizes(config: dict[str, Any], numbers: int, path: Path) -> None:
     """Builds the model without filling its variables, and refuses one that would take more memory than its weights do,
-    or make more of a picture than any network: a line of text may ask for it."""
+    or make or compute more of a picture than any network: a line of text may ask for it."""
+    config = {key: value for key, value in config.items() if key != "compile_config"}
     with keras.StatelessScope(initialize_variables=False):
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
     if not isinstance(model, keras.Model):
@@ -77,21 +76,20 @@ def _check_sizes(config: dict[str, Any], numbers: int, path: Path) -> None:
     wanted = sum(math.prod(weight.shape) for weight in model.weights)
     if wanted > numbers:
         raise InputError(f"'{path}' describes a network of {wanted:,} numbers and holds {numbers:,}: it is damaged.")
-    for layer in _layers(model):
-        for shape in _shapes(layer):
-            if math.prod(side or _UNSAID for side in shape[1:]) > MAX_ACTIVATION:
-                raise InputError(f"'{path}': layer '{layer.name}' makes {shape} of a picture; that is no classifier.")
+    fault = next(filter(None, map(fault_of_size, operations_of(model))), None) or fault_of_all(model)
+    if fault:
+        raise InputError(f"'{path}': {fault}; that is no classifier.")
 
 
 def _try(model: keras.Model, path: Path) -> None:
     """Computes a black picture: a layer may have been given what it only stumbles over there."""
-    black = np.zeros([1, *(side or _UNSAID for side in model.input_shape[1:])], np.float32)
+    black = np.zeros([1, *(side or UNSAID for side in model.input_shape[1:])], np.float32)
     try:
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             given = keras.ops.convert_to_numpy(model(black, training=False))
     except Exception as error:  # of whatever kind: nothing but layers of the file was at work
         if is_out_of_memory(error):
-            raise
+            raise InputError(f"'{path}' takes more memory than there is.") from error
         raise InputError(f"'{path}' cannot be computed: {_first_words(error)}") from error
     if not np.isfinite(given).all():
         raise InputError(f"'{path}' makes numbers that are not finite of a black picture: its weights are damaged.")
@@ -99,17 +97,6 @@ def _try(model: keras.Model, path: Path) -> None:
 
 def _first_words(error: Exception) -> str:
     return (str(error).strip().splitlines() or [repr(error)])[0][:_WORDS]
-
-
-def _layers(model: keras.Model) -> list[keras.Layer]:
-    found = list(model.layers)
-    return found + [inner for layer in found if isinstance(layer, keras.Model) for inner in _layers(layer)]
-
-
-def _shapes(layer: keras.Layer) -> list[tuple[int | None, ...]]:
-    """What a layer gives, each time that it is called."""
-    outputs = [tensor for node in layer._inbound_nodes for tensor in node.outputs]
-    return [tuple(tensor.shape) for tensor in outputs if tensor.shape is not None]
 
 
 def _fault(model: keras.Model, any_end: bool) -> str | None:
@@ -122,6 +109,8 @@ def _fault(model: keras.Model, any_end: bool) -> str | None:
         return f"it takes {taken}, not square pictures (N, S, S, C)"
     if taken[1 if first else 3] not in (1, 3):
         return f"it takes {taken}; its last axis must be 1 or 3 channels"
+    if given[-1] is not None and given[-1] > MAX_CLASSES:
+        return f"it tells {given[-1]:,} classes, more than {MAX_CLASSES:,}"
     if len(given) != 2 or given[-1] is None or given[-1] < (1 if any_end else 2):
         return f"it gives {given}, not (N, classes)"
     if not any_end and not _ends_in_softmax(model):

@@ -32,17 +32,26 @@ _KINDS: Mapping[str, tuple[Any, ...]] = {
     "keras.regularizers": (keras.regularizers.Regularizer,),
     "keras.constraints": (keras.constraints.Constraint,),
     "keras.random": (keras.random.SeedGenerator,),
-    "keras.optimizers": (keras.optimizers.Optimizer,),
-    "keras.optimizers.schedules": (keras.optimizers.schedules.LearningRateSchedule,),
-    "keras.losses": (keras.losses.Loss,),
-    "keras.metrics": (keras.metrics.Metric,),
 }
 """Public modules of Keras, and the kinds of classes that a file may take from them."""
 
-_OPERATIONS = {f"keras.src.ops.{name}" for name in ("numpy", "nn", "math", "image", "linalg")}
-_CORE_OPERATIONS = {"Cast", "StopGradient"}  # the others of that module take functions
+_OPERATIONS = {
+    "keras.src.ops.numpy": {
+        "Absolute", "Add", "Clip", "Concatenate", "Divide", "Exp", "ExpandDims", "Flip", "GetItem", "Log", "Log1p",
+        "Matmul", "Max", "Maximum", "Mean", "Min", "Minimum", "Multiply", "Negative", "Power", "Reshape", "Sqrt",
+        "Square", "Squeeze", "Stack", "Std", "Subtract", "Sum", "Swapaxes", "Tanh", "Transpose", "TrueDivide", "Var",
+        "Where",
+    },
+    "keras.src.ops.nn": {
+        "Elu", "Gelu", "HardSigmoid", "HardSilu", "LeakyRelu", "LogSoftmax", "Mish", "Relu", "Relu6", "Selu", "Sigmoid",
+        "Silu", "Softmax", "Softplus", "Softsign",
+    },
+    "keras.src.ops.math": {"Logsumexp", "Rsqrt"},
+    "keras.src.ops.core": {"Cast", "StopGradient"},
+}  # fmt: skip
+"""Operations between layers. None makes much of little, as tiling does; what pads, blurs or cuts patches has layers."""
 
-_FUNCTIONS = ("activations", "losses", "metrics", "initializers", "regularizers", "constraints")
+_FUNCTIONS = ("activations", "initializers", "regularizers", "constraints")
 _LOOKUPS = {"get", "serialize", "deserialize"}
 
 _OWN = {"keras", "keras_hub", "keras_cv", "keras_nlp"}
@@ -69,13 +78,13 @@ def is_ordinary(class_name: str, module: str | None, registered_name: str | None
         return isinstance(kind, type) and is_ordinary_layer(kind)
     if module is not None and module in _KINDS:
         return _is_kind(getattr(sys.modules.get(module or ""), class_name, None), _KINDS[module])
-    if module in _OPERATIONS or (module == "keras.src.ops.core" and class_name in _CORE_OPERATIONS):
+    if class_name in _OPERATIONS.get(module or "", ()):
         return _is_kind(getattr(sys.modules.get(module or ""), class_name, None), (keras.Operation,))
     return False
 
 
 def is_ordinary_function(name: str, module: str | None) -> bool:
-    """Whether a saved model may name that function: an activation, loss or the like of Keras."""
+    """Whether a saved model may name that function: an activation or the like of Keras."""
     places = _FUNCTIONS if module == "builtins" else tuple(place for place in _FUNCTIONS if module == f"keras.{place}")
     return name not in _LOOKUPS and any(callable(getattr(getattr(keras, place), name, None)) for place in places)
 

@@ -1,5 +1,6 @@
 """What an HDF5 file of weights may hold: plain numbers of its own, and no more of them than its size allows."""
 
+import math
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,9 @@ MAX_ITEMS = 100_000
 
 MAX_EXPANSION = 64
 """Bytes of weights a byte of the file: Keras packs nothing, and what is packed a thousandfold is no network."""
+
+SMALLEST_CHUNK = 2**16
+"""Numbers that may be packed together, however few of them are used: HDF5 unpacks such a chunk whole."""
 
 _READING_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError)
 
@@ -74,6 +78,8 @@ def _count(content: h5py.File, name: str, size: int) -> int:
 def _check_array(item: object, place: str) -> None:
     if not isinstance(item, h5py.Dataset) or item.shape is None:
         raise InputError(f"{place} is no array.")
+    if item.chunks and math.prod(item.chunks) > max(2 * item.size, SMALLEST_CHUNK):
+        raise InputError(f"{place} is packed in chunks far larger than itself; it is not read.")
     if item.external or item.is_virtual:
         raise InputError(f"{place} points at another file, which btkit does not follow.")
     if item.dtype.kind not in "buif" and item.dtype.kind != "V":  # bfloat16 is opaque bytes to HDF5

@@ -10,6 +10,7 @@ from braintumor_kit.contracts import InputError
 from braintumor_kit.recipe.problems import Path_
 from braintumor_kit.recipe.shape import MAX_BYTES, MAX_DEPTH, check_text, check_values
 from braintumor_kit.recipe.tables import BackboneTable, PluginTable, SourceTable
+from braintumor_kit.regular import open_regular
 
 MAX_CHAIN = 16
 """Recipes that extend each other in a row."""
@@ -68,7 +69,11 @@ def layers_of(values: Mapping[str, Any], overrides: Sequence[str] = (), file: st
 
 
 def _read_file(path: Path, chain: tuple[Path, ...]) -> Layers:
-    if path.resolve() in chain:
+    try:
+        place = path.resolve()
+    except (OSError, RuntimeError) as error:  # links that lead in circles
+        raise InputError(f"{path}: the recipe cannot be read: {error}.") from error
+    if place in chain:
         raise InputError(f"{path}: extends itself (by way of {chain[-1].name}).")
     if len(chain) >= MAX_CHAIN:
         raise InputError(f"{path}: is the end of {MAX_CHAIN} recipes that extend each other; join some of them.")
@@ -87,10 +92,11 @@ def _read_file(path: Path, chain: tuple[Path, ...]) -> Layers:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: the recipe cannot be read: {error.strerror}.") from error
-    if data is None:
+    if len(data) > MAX_BYTES:
         raise InputError(f"{path}: is larger than {MAX_BYTES >> 20} MiB; that is no recipe.")
     try:
         text = data.decode()

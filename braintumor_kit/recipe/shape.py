@@ -15,6 +15,9 @@ MAX_DEPTH = 32
 MAX_TEXT = 4096
 """Letters of a value or key: the longest path that Linux takes."""
 
+MAX_BITS = 64
+"""Of a whole number: JSON, and what recipes set, hold no more."""
+
 MAX_VALUES = 5000
 """Values and tables together; the recipes that come with btkit have some fifty."""
 
@@ -59,7 +62,11 @@ def check_values(values: Any, place: str) -> None:
             waiting += [(inner, depth + 1) for inner in value.values()]
         elif isinstance(value, list):
             waiting += [(inner, depth + 1) for inner in value]
+        if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            raise InputError(f"{place}: has a whole number of more than {MAX_BITS} bits; that is no recipe.")
         texts = value if isinstance(value, dict) else [value]
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            raise InputError(f"{place}: has a text with a NUL in it; remove it.")
         long = next((text for text in texts if isinstance(text, str) and len(text) > MAX_TEXT), None)
         if long is not None:
             raise InputError(

@@ -108,7 +108,7 @@ def trained_from_file(path: Path, any_end: bool = False, classes: Sequence[str] 
 
 def _with_words_of(run: Run, model: keras.Model, path: Path) -> Trained:
     classes = run.record.get("classes")
-    if not classes or len(classes) != model.output_shape[-1]:
+    if not classes or len(classes) != model.output_shape[-1] or len(set(classes)) != len(classes):
         raise InputError(f"{run.folder / 'record.json'} does not name the model's {model.output_shape[-1]} classes.")
     pixels = _pixels(run.resolved.get("pixels"), run.folder / "resolved.json")
     return Trained(

@@ -42,6 +42,15 @@ MAX_FILE_BYTES = 2**27
 MAX_INDEX_BYTES = 2**26
 """Of index.csv; a million slices have half of that."""
 
+MAX_COLUMNS = 1000
+"""Of index.csv; four are read."""
+
+MAX_MEMBERS = 20_000
+"""Of one zip."""
+
+MAX_EXPANSION = 200
+"""Bytes that a zip unpacks to, for each of its own; the set's zips hardly shrink."""
+
 # What zipfile raises on members that are damaged, encrypted or packed by an unknown method.
 _UNPACKING_ERRORS = (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -169,10 +178,10 @@ class _Pictures(_Slices):
 
     def _sample(self, row: dict[str, str], place: str) -> Sample:
         number, label = row["id"].strip(), canonical_class(row["label"])
-        if not re.fullmatch(r"[\w-][\w. -]*", number):
-            raise InputError(f"{place}: the id {number!r} cannot be a file's name")
+        if len(number) > 200 or not re.fullmatch(r"[\w-][\w. -]*", number):
+            raise InputError(f"{place}: the id {number[:80]!r} cannot be a file's name")
         if label not in CLASSES:
-            raise InputError(f"{place}: the label {row['label']!r} is none of {', '.join(CLASSES)}")
+            raise InputError(f"{place}: the label {row['label'][:80]!r} is none of {', '.join(CLASSES)}")
         group = row.get("group", "").strip() or group_of(row.get("pid", ""))
         return Sample(number, label, group=group, has_mask=number in self._masks)
 
@@ -203,10 +212,12 @@ def _by_stem(folder: Folder) -> dict[str, Path]:
 def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a CSV file, each with the number of the line that it ends on."""
     try:
-        if path.stat().st_size > MAX_INDEX_BYTES:
-            raise InputError(f"{printable(path)} has more than {MAX_INDEX_BYTES:,} bytes: divide the data set")
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with opened(path) as whole, io.TextIOWrapper(whole, encoding="utf-8-sig", newline="") as file:
+            if path.stat().st_size > MAX_INDEX_BYTES:
+                raise InputError(f"{printable(path)} has more than {MAX_INDEX_BYTES:,} bytes: divide the data set")
             reader = csv.DictReader(file, restval="")
+            if len(reader.fieldnames or ()) > MAX_COLUMNS:
+                raise InputError(f"{printable(path)} has more than {MAX_COLUMNS:,} columns: keep those that are needed")
             missing = [name for name in needed if name not in (reader.fieldnames or ())]
             if missing:
                 raise InputError(f"{printable(path)} has no column {', '.join(missing)} in its first line")
@@ -333,7 +344,7 @@ def _walk(folder: Folder, depth: int) -> Iterator[Folder]:
 
 def _add(places: dict[str, _MatPlace], place: _MatPlace, ignored: Counter[str]) -> None:
     stem = Path(place.member or place.path.name).stem
-    if not stem.isdecimal():
+    if not (stem.isdecimal() and len(stem) < 20):
         ignored["files that are no slices ignored"] += 1  # cvind.mat, the authors' folds
         return
     number = str(int(stem))
@@ -344,10 +355,16 @@ def _add(places: dict[str, _MatPlace], place: _MatPlace, ignored: Counter[str]) 
 
 def _members(path: Path) -> list[str]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return [name for name in archive.namelist() if _is_mat_member(name)]
-    except (OSError, zipfile.BadZipFile) as error:
+        with opened(path) as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            most = MAX_EXPANSION * path.stat().st_size + MAX_FILE_BYTES
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise InputError(f"{printable(path)} is not a whole zip file: {error}") from error
+    if len(members) > MAX_MEMBERS or sum(member.file_size for member in members) > most:
+        raise InputError(
+            f"{printable(path)} holds more than {MAX_MEMBERS:,} files, or unpacks to {MAX_EXPANSION} times its size"
+        )
+    return [member.filename for member in members if _is_mat_member(member.filename)]
 
 
 def _is_mat_member(name: str) -> bool:
