@@ -248,6 +248,8 @@ def take_space(file: BinaryIO, size: int) -> None:
 
 def reason_of(error: Exception) -> str:
     """The system's own words; libraries such as HDF5 hide them in a page of theirs."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     number = _system_error(error)
     return os.strerror(number) if number else next(iter(str(error).strip().splitlines()), type(error).__name__)
 

@@ -74,7 +74,7 @@ def test_json_tables_and_arrays_without_an_end(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "zero", tmp_path / "pipe"):
         for read in (read_json, read_text, lambda path: read_arrays(path, 10, "the file", "damaged")):
-            with pytest.raises(InputError, match=r"no ordinary file|Invalid argument"):
+            with pytest.raises(InputError, match="no ordinary file"):
                 read(path)
         with pytest.raises(OSError, match="no ordinary file"):
             read_csv(path)
