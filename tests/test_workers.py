@@ -91,7 +91,8 @@ def test_they_are_deaf_from_their_first_moment() -> None:
     if not Path("/proc/self/task").is_dir():
         pytest.skip("there is no /proc here, which tells the children of a process")
     program = (
-        "import os; from test_workers import children, double, hears\n"
+        "import os, signal; from test_workers import children, double, hears\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background ignores it
         "from braintumor_kit.data.workers import in_workers\n"
         "tasks = in_workers(double, range(8), 2); next(tasks)\n"
         "print(*(hears(child) for child in children(os.getpid())), hears(os.getpid()))"
