@@ -47,6 +47,7 @@ def learning_curves(path: Path, history: Sequence[Mapping[str, float]], best_epo
         rate.set_yscale("log")
         rate.yaxis.set_major_formatter("{x:g}")  # the style sets no mathematics, powers of ten included
         rates = sorted({row["learning_rate"] for row in history})
+        rate.yaxis.set_minor_formatter("{x:g}" if rates[-1] < 10 * rates[0] else "")
         if len(rates) <= 6:  # the few rates themselves say more than powers of ten
             rate.set_yticks(rates, [f"{value:.2g}" for value in rates])
             rate.minorticks_off()
