@@ -25,7 +25,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A small one: ResNet-18 on pictures of 64 pixels."""
     out = tmp_path_factory.mktemp("bench")
     groups = [word for group in ("fit", "inference", "frozen", "data") for word in ("--only", group)]
-    sizes = ["--depth", "18", "--image-size", "64", "--rounds", "2"]
+    sizes = ["--depth", "18", "--image-size", "64", "--rounds", "3"]
     command = [sys.executable, "-m", "braintumor_kit", "bench", *groups, *sizes, "--out", str(out), "--json"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
