@@ -215,12 +215,13 @@ def read_arrays(path: Path, largest: int, what: str, otherwise: str) -> dict[str
 
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        with open_regular(path) as whole_file, zipfile.ZipFile(whole_file) as archive, _quiet():
+        with open_regular(path) as whole_file, zipfile.ZipFile(whole_file) as archive:
             if sum(item.file_size for item in archive.infolist()) > largest:
                 raise InputError(f"{path} is too large to be read.")
-            for name in archive.namelist():
-                with archive.open(name) as file:
-                    arrays[name.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+            with warnings.catch_warnings(action="ignore"):  # of headers of other times, which are read all the same
+                for name in archive.namelist():
+                    with archive.open(name) as file:
+                        arrays[name.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
     except InputError:
         raise
     except OSError as error:
@@ -228,11 +229,6 @@ def read_arrays(path: Path, largest: int, what: str, otherwise: str) -> dict[str
     except Exception as error:  # what damaged archives and headers make zipfile, zlib and NumPy raise is of many kinds
         raise InputError(f"{path} is {otherwise}.") from error
     return arrays
-
-
-def _quiet() -> "warnings.catch_warnings[None]":
-    """Inside, NumPy does not warn of headers of other times: they are read all the same."""
-    return warnings.catch_warnings(action="ignore")
 
 
 def take_space(file: BinaryIO, size: int) -> None:

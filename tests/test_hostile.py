@@ -1,6 +1,5 @@
 """Weights, data sets, recipes and names made to run code, to stall, to fill memory or to lead elsewhere."""
 
-import io
 import json
 import os
 import pickle  # noqa: TID251  (what is refused has to be made)
@@ -18,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from small_models import SIDE, network, saved
+from test_figshare import mat
 
 from braintumor_kit.contracts.porting import read_state_dict
 from braintumor_kit.errors import InputError
@@ -58,15 +58,6 @@ def test_an_array_file_that_would_run_code(name: str, tmp_path: Path) -> None:
 
 
 # Data sets
-
-
-def mat(label: float = 1) -> bytes:
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
-        held = file.create_group("cjdata")
-        held["label"], held["PID"] = np.array([[label]]), np.array([[65], [49]], np.uint16)
-        held["image"], held["tumorMask"] = np.arange(24, dtype=np.int16).reshape(4, 6), np.ones((4, 6), np.uint8)
-    return content.getvalue()
 
 
 def described(btkit: Callable, root: Path, status: int = 0) -> Any:

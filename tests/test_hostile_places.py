@@ -8,35 +8,20 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from small_models import SIDE, network, saved
+from test_figshare import mat
+from test_hostile import described
 
 from braintumor_kit.contracts import ImageError
 from braintumor_kit.contracts.pictures import read_picture
 from braintumor_kit.contracts.porting import read_state_dict
 from braintumor_kit.errors import InputError
 from braintumor_kit.files import read_arrays, read_csv, read_json, read_text
-
-
-def mat() -> bytes:
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
-        held = file.create_group("cjdata")
-        held["label"], held["PID"] = np.array([[1.0]]), np.array([[65], [49]], np.uint16)
-        held["image"], held["tumorMask"] = np.arange(24, dtype=np.int16).reshape(4, 6), np.ones((4, 6), np.uint8)
-    return content.getvalue()
-
-
-def described(btkit: Callable, root: Path, status: int = 0) -> Any:
-    ended = btkit("data", "info", "--source", "figshare", "--set", f"source.root={root}", "--json")
-    assert ended.status == status, ended.err
-    return json.loads(ended.out) if status == 0 else ended.err
 
 
 @pytest.mark.parametrize("target", ["/dev/zero", "/dev/stdin", "pipe.toml", "loop.toml"])

@@ -78,11 +78,12 @@ def _refuse_undecodable(path: Path, names: list[str]) -> None:
     try:
         "".join(names).encode()
     except UnicodeEncodeError as error:
-        odd = [name for name in names if not _is_utf8(name)]
+        odd = [name for name in names if not is_utf8(name)]
         raise InputError(
             f"{printable(path)} holds {len(odd)} name(s) that are not UTF-8, such as {printable(min(odd))}: rename them"
         ) from error
 
 
-def _is_utf8(name: str) -> bool:
+def is_utf8(name: str) -> bool:
+    """Whether tables and JSON can hold the name of a file."""
     return not any("\udc80" <= letter <= "\udcff" for letter in name)

@@ -52,7 +52,7 @@ def check_archive(path: Path) -> tuple[dict[str, Any], int]:
     """Reads a `.keras` file without building anything.
 
     Returns:
-        Its configuration, and how many numbers its weights are.
+        Its configuration, without what it was compiled with, and how many numbers its weights are.
 
     Raises:
         InputError: where it is damaged, or holds what no ordinary classifier does.
@@ -70,6 +70,7 @@ def check_archive(path: Path) -> tuple[dict[str, Any], int]:
         raise InputError(f"{name} cannot be loaded as a Keras model: {reason}.") from error
     if not isinstance(config, dict) or "class_name" not in config:
         raise InputError(f"{name} cannot be loaded as a Keras model: its {CONFIG} describes none.")
+    config.pop("compile_config", None)  # which is never looked at
     _check_config(config, name)
     return config, check_weights(io.BytesIO(weights), f"{WEIGHTS} in {name}", len(weights))
 
@@ -87,18 +88,15 @@ def _check_members(archive: zipfile.ZipFile, name: str) -> None:
 
 
 def _member(archive: zipfile.ZipFile, member: str, most: int, name: str) -> bytes:
-    """A file of the archive; what it says of its size is not believed."""
-    if archive.getinfo(member).file_size > most:
+    """A file of the archive. No more of it is unpacked than it says: where that is too little, its checksum fails."""
+    size = archive.getinfo(member).file_size
+    if size > most:
         raise InputError(f"{name}: {member} has more than {most:,} bytes; it is not opened.")
     with archive.open(member) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise InputError(f"{name}: {member} has more than {most:,} bytes; it is not opened.")
-    return content
+        return file.read(size + 1)
 
 
 def _check_config(config: dict[str, Any], name: str) -> None:
-    config = {key: value for key, value in config.items() if key != "compile_config"}  # which is never looked at
     for value in _dictionaries(config, name):
         if "class_name" in value:
             _check_object(value, name)

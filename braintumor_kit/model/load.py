@@ -68,7 +68,6 @@ def is_channels_first(shape: tuple[int | None, ...]) -> bool:
 def _check_sizes(config: dict[str, Any], numbers: int, path: Path) -> None:
     """Builds the model without filling its variables, and refuses one that would take more memory than its weights do,
     or make or compute more of a picture than any network: a line of text may ask for it."""
-    config = {key: value for key, value in config.items() if key != "compile_config"}
     with keras.StatelessScope(initialize_variables=False):
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
     if not isinstance(model, keras.Model):

@@ -27,17 +27,15 @@ MAX_SCORES = 2**26
 Shape = tuple[int | None, ...]
 
 
-def operations_of(model: keras.Model) -> Iterator[keras.Operation]:
-    """Every layer and operation of a model, and of models and layers inside of them."""
-    for operation in model.operations if hasattr(model, "operations") else model.layers:
+def operations_of(whole: keras.Operation) -> Iterator[keras.Operation]:
+    """Every layer and operation inside of a model or layer, and inside of those."""
+    if hasattr(whole, "operations"):
+        inside = whole.operations
+    else:  # Keras' wrappers may hold any layer
+        inside = whole._flatten_layers(include_self=False, recursive=False) if isinstance(whole, keras.Layer) else ()
+    for operation in inside:
         yield operation
-        if isinstance(operation, keras.Model):
-            yield from operations_of(operation)
-        elif isinstance(operation, keras.Layer):
-            for inner in operation._flatten_layers(include_self=False):  # Keras' wrappers may hold any layer
-                yield inner
-                if isinstance(inner, keras.Model):
-                    yield from operations_of(inner)
+        yield from operations_of(operation)
 
 
 def fault_of_size(operation: keras.Operation) -> str | None:

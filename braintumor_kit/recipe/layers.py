@@ -78,14 +78,14 @@ def _read_file(path: Path, chain: tuple[Path, ...]) -> Layers:
     if len(chain) >= MAX_CHAIN:
         raise InputError(f"{path}: is the end of {MAX_CHAIN} recipes that extend each other; join some of them.")
     values = _parse(path)
-    origin = Origin(str(path), path.resolve().parent)
+    origin = Origin(str(path), place.parent)
     base = values.pop("extends", None)
     own = Layers(values, dict.fromkeys(_leaves(values), origin), origin)
     if base is None:
         return own
     if not isinstance(base, str):
         raise InputError(f"{path}: extends: must be the name of one recipe file, not {base!r}.")
-    below = _read_file(origin.folder / base, (*chain, path.resolve()))
+    below = _read_file(origin.folder / base, (*chain, place))
     merged = _lay_over(below, values, origin)
     return Layers(merged.values, merged.origins, origin)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts import ImageError, InputError, Source
+from braintumor_kit.contracts.folders import is_utf8
 from braintumor_kit.contracts.pictures import PICTURE_SUFFIXES, has_suffix, is_junk, printable, read_picture
 from braintumor_kit.data.cache import Slices
 from braintumor_kit.data.dataset import BadImage, Dataset
@@ -161,13 +162,9 @@ def pictures_in(arguments: Sequence[str]) -> list[Path]:
             found.append(path)
         else:
             raise InputError(f"'{argument}' does not exist; name images, folders of images, or a run before them.")
-    for path in found:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"the name of {printable(path)} is not UTF-8, which no table could hold: rename it."
-            ) from error
+    odd = next((path for path in found if not is_utf8(str(path))), None)
+    if odd is not None:
+        raise InputError(f"the name of {printable(odd)} is not UTF-8, which no table could hold: rename it.")
     return found
 
 
