@@ -11,7 +11,7 @@ from typing import Any
 from braintumor_kit.contracts import InputError
 from braintumor_kit.contracts.pictures import printable
 from braintumor_kit.model.ordinary import is_ordinary, is_ordinary_function
-from braintumor_kit.model.weights_file import check_weights
+from braintumor_kit.model.weights_file import MAX_EXPANSION, check_weights
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {"metadata.json", CONFIG, WEIGHTS, "README.md"}
@@ -89,7 +89,8 @@ def _check_members(archive: zipfile.ZipFile, name: str) -> None:
 
 def _member(archive: zipfile.ZipFile, member: str, most: int, name: str) -> bytes:
     """A file of the archive. No more of it is unpacked than it says: where that is too little, its checksum fails."""
-    size = archive.getinfo(member).file_size
+    info = archive.getinfo(member)
+    size, most = info.file_size, min(most, MAX_EXPANSION * info.compress_size + MAX_CONFIG)
     if size > most:
         raise InputError(f"{name}: {member} has more than {most:,} bytes; it is not opened.")
     with archive.open(member) as file:
