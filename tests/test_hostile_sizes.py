@@ -1,6 +1,7 @@
 """Model files of few bytes that ask for much memory or time: refused before anything is built or computed."""
 
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import h5py
 import keras
 import pytest
 from keras import layers
-from small_models import SIDE, layer, network, saved, with_config, with_weights
+from small_models import SIDE, layer, network, rewritten, saved, with_config, with_weights
 
 from braintumor_kit.errors import InputError
 from braintumor_kit.model.load import load_model
@@ -123,6 +124,17 @@ def test_a_chunk_of_weights_that_unpacks_to_a_gigabyte(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="chunks far larger than itself"):
         load_model(with_weights(saved(tmp_path, network()), pack))
+
+
+def test_weights_packed_a_thousandfold(tmp_path: Path) -> None:
+    path = rewritten(
+        saved(tmp_path, network()),
+        lambda members: members.update({"model.weights.h5": bytes(2**26)}),
+        zipfile.ZIP_DEFLATED,
+    )
+    assert path.stat().st_size * 900 < 2**26
+    with pytest.raises(InputError, match=r"model\.weights\.h5 has more than"):
+        load_model(path)
 
 
 def test_a_number_of_four_hundred_digits(tmp_path: Path) -> None:
