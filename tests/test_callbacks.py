@@ -12,6 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_training import classifier
 
+from braintumor_kit import files
 from braintumor_kit.contracts import InputError
 from braintumor_kit.files import read_csv
 from braintumor_kit.recipe.tables import ScheduleTable
@@ -205,6 +206,23 @@ def test_the_first_best_epoch_is_kept(monitor: str, values: list[float], epoch: 
     later = BestWeights(network, tmp_path, monitor, None)
     later.recall(best.memory())
     assert (later.best, later.epoch, later.path) == (best.best, best.epoch, best.path)
+
+
+def test_room_is_asked_for_before_weights_are_written_and_they_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 ends the process where the disk fills, and a checkpoint may speak of the file right afterwards."""
+    asked: list[tuple[int, bool]] = []
+
+    def whole(path: Path, room: int = 0, lasting: bool = False) -> Any:
+        asked.append((room, lasting))
+        return files.whole(path, room, lasting)
+
+    monkeypatch.setattr(callbacks, "whole", whole)
+    best, _ = best_of(tmp_path, "val_loss", [0.5])
+    ((room, lasting),) = asked
+    assert lasting
+    assert room >= best.path.stat().st_size
 
 
 def test_lost_weights_are_told_with_what_to_do(tmp_path: Path) -> None:

@@ -137,6 +137,12 @@ def test_an_index_with_a_field_missing_is_refused(saved: Path, missing: str) -> 
     assert refusal(saved) == f"{saved} is {said} index of patients; {ADVICE}."
 
 
+@pytest.mark.parametrize("version", [np.array([1]), np.array(1.0), np.array("1")])
+def test_a_version_of_another_form_is_refused(saved: Path, version: NDArray[Any]) -> None:
+    np.savez(saved, **fields(saved) | {"version": version})
+    assert refusal(saved) == f"{saved} is no index of patients; {ADVICE}."
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
