@@ -18,7 +18,7 @@ from braintumor_kit.files import read_csv, read_json
 
 TRAINING = (
     "source.patients=12", "source.size=64", "pixels.image_size=64", "training.epochs=1", "training.batch_size=8",
-    "training.precision=float32", "backbone.depth=18", "explain.0.limit=1",
+    "training.precision=float32", "backbone.depth=18", "explain.0.limit=1", "report=false",
 )  # fmt: skip
 OPTIONS = [item for value in TRAINING for item in ("--set", value)]
 

@@ -42,8 +42,12 @@ MAY_IMPORT = {
     "testing": {"backend", "contracts", "explanation", "model", "recipe", "registry"},
     "workflows": {
         "audit", "backend", "contracts", "data", "errors", "evaluation", "explanation", "faults", "files", "interrupts",
-        "locks", "matching", "memory", "model", "notice", "progress", "recipe", "registry", "report", "runs", "scrub",
-        "testing", "training",
+        "locks", "matching", "memory", "model", "notice", "progress", "recipe", "record", "registry", "report", "runs",
+        "scrub", "testing", "training",
+    },
+    "serve": {
+        "contracts", "data", "errors", "explanation", "model", "notice", "progress", "recipe", "registry", "report",
+        "spelling", "workflows",
     },
     "bench": {
         "backend", "contracts", "data", "errors", "explanation", "files", "memory", "model", "progress", "recipe",
@@ -51,7 +55,7 @@ MAY_IMPORT = {
     },
     "commands": {
         "audit", "bench", "data", "errors", "faults", "files", "interrupts", "notice", "progress", "recipe", "registry",
-        "runs", "scaffold", "testing", "visible", "workflows",
+        "runs", "scaffold", "serve", "testing", "visible", "workflows",
     },
     "api": {"errors", "explanation", "memory", "model", "notice", "recipe", "registry", "report", "runs", "workflows"},
     "__main__": {"commands"},

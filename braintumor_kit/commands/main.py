@@ -37,6 +37,11 @@ COMMANDS = {
         "braintumor_kit.commands.explain:explain",
         "Maps of where a network looks, with overlays, and how right they are.",
     ),
+    "report": (
+        "braintumor_kit.commands.report:report",
+        "A run as one HTML page and a model card; several runs beside each other.",
+    ),
+    "serve": ("braintumor_kit.commands.serve:serve", "A web page on this machine: drop a scan, see class and maps."),
     "recipe": (
         "braintumor_kit.commands.recipe:recipe",
         "Check a recipe, show it resolved, print its schema.",

@@ -364,6 +364,9 @@ class RecipeTable(Table):
     callbacks: CallbacksTable = Field(default_factory=CallbacksTable, description="What acts between epochs.")
     certainty: CertaintyTable = Field(default_factory=CertaintyTable, description="When an answer is flagged.")
     explain: tuple[ExplainTable, ...] = Field((), description="Explanations at the end of the run, one table a method.")
+    report: bool = Field(
+        True, description="Whether the run ends with report.html, model_card.md and maps of its worst mistakes."
+    )
 
 
 RESERVED: Mapping[str, tuple[tuple[str, ...], str]] = {

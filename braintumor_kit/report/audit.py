@@ -1,20 +1,15 @@
 """The audit as one page: its tables, and the pictures of what it found. Nothing on it is fetched from elsewhere."""
 
-import base64
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from braintumor_kit.audit.tables import tables
 from braintumor_kit.files import write_text
-from braintumor_kit.notice import NOTICE
+from braintumor_kit.report.page import embedded, rendered
 
 
 def write_audit_page(
@@ -33,26 +28,12 @@ def write_audit_page(
     Raises:
         WorkError: where it cannot be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template("audit.html").render(
+    page = rendered(
+        "audit.html",
         tables=list(tables(findings)),
         pairs=pairs,
         foreign=findings["foreign"],
         conflicts=findings["label_conflicts"],
-        pictures={id: _embedded(picture) for id, picture in pictures.items()},
-        notice=NOTICE,
+        pictures={id: embedded(picture) for id, picture in pictures.items()},
     )
     write_text(path, page)
-
-
-def _template(name: str) -> str:
-    return (files("braintumor_kit.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _embedded(picture: NDArray[np.uint8]) -> str:
-    """A picture as a data URL."""
-    content = BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(content, "PNG")
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")

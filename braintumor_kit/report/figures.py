@@ -6,20 +6,29 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from braintumor_kit.evaluation.metrics import ECE_BINS, reliability
 from braintumor_kit.evaluation.selective import risk_coverage
-from braintumor_kit.report.style import INK, QUIET, SEQUENTIAL, TEST, TRAIN, VALIDATION, bare, figure
+from braintumor_kit.report.style import INK, MANY, QUIET, SEQUENTIAL, TEST, TRAIN, VALIDATION, bare, figure
 
 FEW = 10
 """Bins of fewer slices say little; they are drawn hollow."""
+
+LONGEST_NAME = 24
+"""Letters of a class beside a matrix; more would leave no room for it."""
 
 _CURVES = {
     "accuracy": ("accuracy", TEST, "o"),
     "ece": ("ECE", TRAIN, "s"),
     "ece_calibrated": ("ECE, calibrated", VALIDATION, "^"),
 }
+CURVES = {"loss": "Loss", "accuracy": "Accuracy", "learning_rate": "Learning rate"}
+"""Columns of `history.csv` that are drawn, with their titles."""
+
+_MARKS = "os^vDP*X"
+
 ROLES = {"validation": "validation (selected the model)", "test": "test (reported only)", "train": "training"}
 
 
@@ -29,35 +38,64 @@ def learning_curves(path: Path, history: Sequence[Mapping[str, float]], best_epo
     Args:
         history: rows of `history.csv`.
     """
-    epochs = [row["epoch"] for row in history]
     with figure(path, 9, 3.2) as drawn:
-        loss, accuracy, rate = drawn.subplots(1, 3)
-        for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
-            axes.plot(epochs, [row[name] for row in history], color=TRAIN, marker=".", label="training")
-            axes.plot(
-                epochs,
-                [row[f"val_{name}"] for row in history],
-                color=VALIDATION,
-                marker=".",
-                label="validation",
-            )
-            axes.set_title(name.capitalize())
-        rate.plot(epochs, [row["learning_rate"] for row in history], color=INK, marker=".")
-        rate.set_title("Learning rate")
-        rate.set_yscale("log")
-        rate.yaxis.set_major_formatter("{x:g}")  # the style sets no mathematics, powers of ten included
-        rates = sorted({row["learning_rate"] for row in history})
-        rate.yaxis.set_minor_formatter("{x:g}" if rates[-1] < 10 * rates[0] else "")
-        if len(rates) <= 6:  # the few rates themselves say more than powers of ten
-            rate.set_yticks(rates, [f"{value:.2g}" for value in rates])
-            rate.minorticks_off()
-        for axes in (loss, accuracy, rate):
-            axes.axvline(best_epoch, color=QUIET, linestyle=":", linewidth=1)
-            axes.set_xlabel("epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.grid(True)
-        loss.legend()
-        loss.annotate("kept", (best_epoch, 1), xycoords=("data", "axes fraction"), fontsize=8, color=QUIET)
+        for axes, name in zip(drawn.subplots(1, 3), CURVES, strict=True):
+            _learning_curve(axes, name, history, best_epoch)
+
+
+def learning_curve(path: Path, name: str, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
+    """One of `CURVES` by itself, for pages."""
+    with figure(path, 3.6, 2.7) as drawn:
+        _learning_curve(drawn.subplots(), name, history, best_epoch)
+
+
+def _learning_curve(axes: Axes, name: str, history: Sequence[Mapping[str, float]], best_epoch: int) -> None:
+    epochs = [row["epoch"] for row in history]
+    axes.set_title(CURVES[name])
+    if name == "learning_rate":
+        axes.plot(epochs, [row["learning_rate"] for row in history], color=INK, marker=".")
+        _ticks_of_rates(axes, sorted({row["learning_rate"] for row in history}))
+    else:
+        axes.plot(epochs, [row[name] for row in history], color=TRAIN, marker=".", label="training")
+        axes.plot(epochs, [row[f"val_{name}"] for row in history], color=VALIDATION, marker=".", label="validation")
+    if name == "loss":
+        axes.legend()
+        axes.annotate("kept", (best_epoch, 1), xycoords=("data", "axes fraction"), fontsize=8, color=QUIET)
+    axes.axvline(best_epoch, color=QUIET, linestyle=":", linewidth=1)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(True)
+
+
+def _ticks_of_rates(axes: Axes, rates: Sequence[float]) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")  # the style sets no mathematics, powers of ten included
+    axes.yaxis.set_minor_formatter("{x:g}" if rates[-1] < 10 * rates[0] else "")
+    if len(rates) == 1:
+        axes.set_ylim(rates[0] / 2, rates[0] * 2)
+    if len(rates) <= 6:  # the few rates themselves say more than powers of ten
+        axes.set_yticks(rates, [f"{value:.2g}" for value in rates])
+        axes.minorticks_off()
+
+
+def curves_together(path: Path, column: str, histories: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """One column of several histories, a line each, told apart by colour and mark.
+
+    Args:
+        histories: rows of `history.csv` by name.
+    """
+    with figure(path, 4.6, 3.2) as drawn:
+        axes = drawn.subplots()
+        for place, (name, history) in enumerate(histories.items()):
+            colour, marker = MANY[place % len(MANY)], _MARKS[place % len(_MARKS)]
+            epochs = [row["epoch"] for row in history]
+            axes.plot(epochs, [row[column] for row in history], color=colour, marker=marker, markersize=4, label=name)
+        axes.set_title(CURVES[column.removeprefix("val_")] + (" on validation" if column.startswith("val_") else ""))
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(True)
+        if len(histories) <= 10:
+            axes.legend(fontsize=8)
 
 
 def confusion_matrices(path: Path, metrics: Mapping[str, Any]) -> None:
@@ -82,8 +120,9 @@ def _confusion(axes: Axes, counts: NDArray[np.int64], labels: Sequence[str]) -> 
         colour = "white" if shares[row, column] > 0.6 else INK
         text = f"{count}\n{shares[row, column]:.0%}"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
+    names = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in labels]
+    axes.set_xticks(range(len(labels)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(labels)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
 

@@ -227,6 +227,15 @@ def heat(picture: Array, relevance: Array, top: float, signed: bool) -> NDArray[
     return np.rint(in_colour(picture) * kept[entry] + added[entry]).astype(np.uint8)
 
 
+def layer(relevance: Array, top: float, signed: bool) -> NDArray[np.uint8]:
+    """A map by itself, to be laid over its slice with an opacity: uint8 (H, W, 4), RGB and cover. With the opacity
+    `OPACITY` the two are what `heat` draws."""
+    entry = _entries(relevance, top, signed)
+    colours = palette(signed).colours[entry]
+    cover = np.abs(_shares(relevance, top, signed)) ** RISE
+    return np.concatenate([colours, np.rint(255 * cover).astype(np.uint8)[..., np.newaxis]], axis=2)
+
+
 def in_colour(picture: Array) -> NDArray[np.uint8]:
     """(H, W, 3) of a grey or coloured picture."""
     pixels = picture if picture.ndim == 3 else picture[..., np.newaxis]

@@ -12,7 +12,10 @@ from matplotlib.figure import Figure
 from braintumor_kit.files import whole
 
 TRAIN, VALIDATION, TEST = "#0072B2", "#E69F00", "#009E73"
-INK, QUIET = "#222222", "#888888"
+MANY = (TRAIN, VALIDATION, TEST, "#CC79A7", "#D55E00", "#56B4E9")
+"""Colours of lines that stand for more than the three splits."""
+
+INK, QUIET, RULE, PAPER = "#222222", "#888888", "#DDDDDD", "#FFFFFF"
 SEQUENTIAL = "Blues"
 
 _STYLE: Any = {
@@ -27,9 +30,11 @@ _STYLE: Any = {
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "grid.color": "#DDDDDD",
+    "grid.color": RULE,
     "legend.frameon": False,
     "savefig.dpi": 150,
+    "svg.fonttype": "none",  # letters stay letters
+    "svg.hashsalt": "btkit",  # and names the same at each time
 }
 
 

@@ -21,6 +21,7 @@ from braintumor_kit.training.fit import has_checkpoint
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.ending import ending_recorded
 from braintumor_kit.workflows.material import Material, all_leaks
+from braintumor_kit.workflows.report import write_report
 from braintumor_kit.workflows.results import pooled_results
 from braintumor_kit.workflows.train import build, train_into
 from braintumor_kit.workflows.unchanged import FOLLOWED, plugin_records, recipe_digest, split_digests
@@ -92,6 +93,8 @@ def cross_validate(
             _train_fold(fold, recipe, text, material, argv, reporter)
         _pool(run, materials, reporter)
         update_record(run, results=pooled_results(run))
+        if recipe.tables.report:
+            write_report(Run(run.folder))
 
 
 def _follow_changes(run: Run, recipe: Recipe, materials: Sequence[Material]) -> None:

@@ -68,15 +68,21 @@ def _predict_batch(
 ) -> list[Prediction | BadImage]:
     good, pixels, bad = read_batch(pictures, places)
     paths = [pictures.items[place].id for place in good]
-    answers = _answers(paths, *predictor.observed(pixels), certainty) if good else []
-    said = dict(zip(good, answers, strict=True))
+    given = answers(paths, *predictor.observed(pixels), certainty) if good else []
+    said = dict(zip(good, given, strict=True))
     unread = iter(bad)
     return [said[place] if place in said else next(unread) for place in places]
 
 
-def _answers(
+def answers(
     paths: Sequence[str], rows: NDArray[np.float32], features: Features, certainty: Certainty | None
 ) -> list[Prediction]:
+    """What a model said of some pictures, with its certainty.
+
+    Args:
+        rows: probabilities, (N, classes).
+        features: what `Predictor.observed` gives beside them.
+    """
     if certainty is None:
         return [Prediction(path, tuple(row)) for path, row in zip(paths, rows.tolist(), strict=True)]
     found = certainty.verdict(rows, features)

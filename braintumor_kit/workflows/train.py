@@ -29,9 +29,11 @@ from braintumor_kit.training.fit import fit, forget_checkpoint, has_checkpoint
 from braintumor_kit.training.store import store_of
 from braintumor_kit.training.task import Fitted, Task, Watch
 from braintumor_kit.workflows.ending import ending_recorded
-from braintumor_kit.workflows.explain_tables import explain_at_end
+from braintumor_kit.workflows.explain_tables import explain_at_end, just_trained, recorded
 from braintumor_kit.workflows.judge import judge
 from braintumor_kit.workflows.material import Material
+from braintumor_kit.workflows.mistakes import explain_mistakes
+from braintumor_kit.workflows.report import write_report
 from braintumor_kit.workflows.results import results_of
 from braintumor_kit.workflows.unchanged import FOLLOWED, plugin_records, recipe_digest
 
@@ -69,10 +71,26 @@ def train_into(
         update_record(run, **chosen, batch_size=fitted.batch_size)
         _save_model(classifier, run)
         probabilities = _evaluate(recipe, material, classifier, fitted, run, reporter)
-        parts = (material.dataset, material.slices, material.split)
         update_record(run, results=results_of(run, classifier.model))
-        explain_at_end(recipe, classifier, *parts, probabilities, run.folder, reporter)
+        _show(recipe, material, classifier, probabilities, run, reporter)
     forget_checkpoint(run.folder)
+
+
+def _show(
+    recipe: Recipe,
+    material: Material,
+    classifier: Classifier,
+    probabilities: NDArray[np.float32],
+    run: Run,
+    reporter: Reporter,
+) -> None:
+    """Maps, and the report."""
+    trained = just_trained(recipe, classifier, material.dataset.classes, run.folder)
+    known = recorded(material, probabilities)
+    explain_at_end(recipe, trained, material, known, run.folder, reporter)
+    if recipe.tables.report:
+        explain_mistakes(recipe, trained, material, known, run.folder, reporter)
+        write_report(Run(run.folder))
 
 
 def build(recipe: Recipe, dataset: Dataset) -> Classifier:

@@ -1,0 +1,24 @@
+"""What an upload and a queue may cost."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a server.
+
+    Attributes:
+        upload_bytes: of one picture.
+        upload_seconds: that an upload may take.
+        uploads: that may be on their way at once; each may hold its bytes in memory.
+        waiting: requests that may stand in the row; one more is told to come again.
+        wait_seconds: that one may stand there.
+        retry_seconds: after which one that was turned away may come again.
+    """
+
+    upload_bytes: int = 16 * 2**20
+    upload_seconds: float = 20.0
+    uploads: int = 64
+    waiting: int = 16
+    wait_seconds: float = 30.0
+    retry_seconds: int = 1

@@ -1,0 +1,48 @@
+"""The socket, and what listens on it."""
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import uvicorn
+
+from braintumor_kit.errors import InputError
+from braintumor_kit.serve.app import make_app
+from braintumor_kit.serve.engine import Engine
+from braintumor_kit.serve.guard import Guard
+from braintumor_kit.serve.limits import Limits
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        InputError: where nothing can listen there.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"nothing can listen at {host}, port {port}: {reason}. Choose another --port.") from error
+
+
+def serve(engine: Engine, listening: socket.socket, host: str, token: str | None, ready: Callable[[str], None]) -> None:
+    """Serves until it is interrupted.
+
+    Args:
+        host: that the socket is bound to, as the user named it.
+        token: that is asked for, or None.
+        ready: is told the address once it is.
+    """
+    limits = Limits()
+    app = Guard(make_app(engine, limits), host, token)
+    config = uvicorn.Config(
+        app, log_level="error", access_log=False, server_header=False, timeout_keep_alive=10,
+        timeout_graceful_shutdown=5, lifespan="on", ws="none",
+    )  # fmt: skip
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listening.getsockname()[1]}/"
+    ready(f"{address}?token={token}" if token else address)
+    with suppress(KeyboardInterrupt):  # that is how it ends
+        uvicorn.Server(config).run(sockets=[listening])
