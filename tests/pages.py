@@ -1,6 +1,7 @@
 """Pages in headless Chromium: opened without a network, listened to, and examined by axe-core."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -64,6 +65,14 @@ def violations(page: Page) -> list[str]:
         for item in found
         if item["impact"] in ("serious", "critical")
     ]
+
+
+def until(page: Page, holds: str, seconds: float = 30.0) -> None:
+    """Waits until an expression holds. Playwright's own way of that is an eval, which a strict page forbids."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(holds):
+        assert time.monotonic() < end, f"in {seconds:g} s it did not come to hold: {holds}"
+        page.wait_for_timeout(50)
 
 
 def overflow(page: Page) -> int:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import numpy as np
@@ -329,7 +329,7 @@ def test_slow_and_broken_clients_harm_no_other(client: httpx.Client, address: st
 
 def test_a_slow_upload_is_ended() -> None:
     class Dripping:
-        headers: dict[str, str] = {}
+        headers: ClassVar[dict[str, str]] = {}
 
         async def stream(self) -> AsyncIterator[bytes]:
             while True:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pages import VIEWS, chromium, opened, overflow, violations
+from pages import VIEWS, chromium, opened, overflow, until, violations
 from playwright.sync_api import Browser, Page
 from test_serve import png, serving
 
@@ -41,7 +41,7 @@ def drop(page: Page, name: str, content: bytes) -> None:
 
 def answered(page: Page) -> None:
     page.wait_for_selector("#result:not([hidden])")
-    page.wait_for_function("!document.querySelector('[aria-busy]')")
+    until(page, "!document.querySelector('[aria-busy]')")
 
 
 @pytest.mark.parametrize(("width", "scheme"), VIEWS)
@@ -78,9 +78,9 @@ def test_methods_targets_and_sliders(browser: Browser, address: str) -> None:
         page.select_option(".method", "occlusion")
         page.select_option(".target", "glioma")
         page.select_option(".against", "pituitary")
-        page.wait_for_function("document.querySelector('.says').textContent.includes('glioma-vs-pituitary')")
+        until(page, "document.querySelector('.says').textContent.includes('glioma-vs-pituitary')")
         page.check("#compare")
-        page.wait_for_function("document.querySelectorAll('.layer[src]').length === 2")
+        until(page, "document.querySelectorAll('.layer[src]').length === 2")
         assert page.locator(".panel").count() == 2
         page.fill("#opacity", "20")
         assert page.evaluate("getComputedStyle(document.querySelector('.layer')).opacity") == "0.2"
@@ -120,14 +120,14 @@ def test_it_works_by_keyboard_alone(browser: Browser, address: str, tmp_path: Pa
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "file"
         with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Enter")
+            page.keyboard.press("Space")
         chooser.value.set_files([tmp_path / "one.png", tmp_path / "two.png"])
         answered(page)
         page.keyboard.press("Tab")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "two.png"
         page.keyboard.press("Enter")
-        page.wait_for_function("document.querySelector('#status').textContent.startsWith('two.png: ')")
+        until(page, "document.querySelector('#status').textContent.startsWith('two.png: ')")
         for _ in range(3):
             page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "zoom"
