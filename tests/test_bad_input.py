@@ -217,3 +217,8 @@ def test_a_fault_of_btkit_itself_is_written_down(btkit: Callable, monkeypatch: p
     assert "RuntimeError: a bug" in written.read_text()
     written.unlink()
     assert "Traceback" in btkit("--debug", "recipe", "check", "resnet_adam").err
+
+
+def test_an_argument_with_a_nul_is_told(btkit: Callable) -> None:
+    ended = btkit("run", "--runs", "a\0b")
+    assert (ended.status, ended.err) == (2, "btkit: an argument holds a NUL, which no name may have.\n")

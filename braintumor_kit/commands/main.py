@@ -140,6 +140,8 @@ def main(arguments: list[str] | None = None) -> None:
 def run_command_line(arguments: list[str]) -> int:
     """Runs the command line and gives its exit status; every message has been shown by then."""
     debug, stdout = "--debug" in arguments, sys.stdout
+    if any("\0" in argument for argument in arguments):  # a caller's: no shell can pass one
+        return _say("btkit: an argument holds a NUL, which no name may have.", InputError.exit_status)
     try:
         status: Any = cli.main(arguments, prog_name="btkit", standalone_mode=False)
         sys.stdout.flush()

@@ -35,13 +35,15 @@ COMMANDS = {
     "plugins show": ("--json", "--plugins"),
     "plugins new": ("--to", "--package"),
     "bench": ("--only", "--depth", "--image-size", "--batch-size", "--rounds", "--out"),
+    "report": ("--out", "--runs", "--json"),
+    "serve": ("--host", "--port", "--runs", "--precision"),
     "doctor": ("--out", "--bundle", "--json"),
 }
 """With the options of each, and some that it lacks; what would set it to long work is left out."""
 
 ODD = (
     "", " ", "-", "--", "-1", "0", "1e9", "nan", "x", "..", "/nowhere", "~", "/dev/null", "/proc/self/mem", "a" * 300,
-    "a\nb", "\x1b[2J", "é", "🧠", "\udcff", "$HOME", "%s", "[bold]", "--help=", "=", "a=b", "a.b.c=1", "seed=x",
+    "a\nb", "a\0b", "\x1b[2J", "é", "🧠", "\udcff", "$HOME", "%s", "[bold]", "--help=", "=", "a=b", "a.b.c=1", "seed=x",
     "source.root=/x", "source=1", "gradcam", "source", "explainer", "test", "nickparvar.x", "*.png", "con",
     "none.keras", "none.toml", "here.txt", "here.keras", "here.toml", "here.png", "folder",
     "https://example.org/x.toml",
@@ -62,7 +64,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lines(draw: st.DrawFn) -> list[str]:
     name = draw(st.sampled_from(sorted(COMMANDS)))
     words = name.split()
-    if name in ("bench", "data fetch"):  # which would begin to work without any mistake
+    if name in ("bench", "data fetch", "serve"):  # which would begin to work without any mistake
         words.append("--no-such-option")
     for _ in range(draw(st.integers(0, 5))):
         kind = draw(st.integers(0, 3))
