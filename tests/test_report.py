@@ -176,12 +176,13 @@ def test_what_only_some_runs_have_to_be_told() -> None:
     for sentence in (
         "1 picture could not be read", "There is no test split", 'source_test_as = "validation" uses',
         "7 of the 500 validation slices have no known patient", "fewer than 30 validation slices: a 29.",
-        "the calibration error was 0.100 and is 0.200",
+        "Calibration was fitted on these validation slices",
     ):  # fmt: skip
         assert sentence in said
     assert "Only" not in said
     held_out = {"n": 40, "accuracy": 0.5}
     said = " ".join(caveats(record, {"test": judged, "held_out": held_out}, 0))
+    assert "the calibration error was 0.100 and is 0.200" in said
     assert "On 40 slices of a collection that was held out the accuracy is 0.500, not 0.900" in said
     assert "no test split" not in said
 
@@ -244,6 +245,10 @@ def test_a_run_that_has_not_finished_or_is_damaged_is_told(runs: Path, tmp_path:
         ("metrics.json", "{}", "it has no figures of validation or test"),
         ("history.csv", "epoch,loss\n1,x\n", "cannot be read"),
         ("predictions.csv", "id\n", "damaged"),
+        ("predictions.csv", "id,split,label,predicted\na,test,glioma,pituitary\n", "one of its files is damaged"),
+        ("mistakes/explanations.csv", "overlay\nx.png\n", "one of its files is damaged"),
+        ("explanations/summary.png", "no picture", "one of its files is damaged"),
+        ("metrics.json", (runs / "one" / "metrics.json").read_text().replace('"ece":', '"ecE":'), "damaged"),
     ):
         before = (run / name).read_bytes()
         (run / name).write_text(content)

@@ -44,12 +44,14 @@ def load(path: Path) -> dict:
 def test_the_run_folder_holds_what_it_should(run: Path) -> None:
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     (best,) = (name for name in files if name.startswith("checkpoints/best-"))
-    assert {"explanations/explanations.csv", "explanations/summary.png"} <= files
-    assert {name for name in files if not name.startswith("explanations/")} == {
+    for folder in ("explanations", "mistakes"):
+        assert {f"{folder}/explanations.csv", f"{folder}/summary.png"} <= files
+    assert {name for name in files if not name.startswith(("explanations/", "mistakes/"))} == {
         "recipe.toml", "resolved.json", "record.json", "split.csv", "history.csv", "model.keras", "metrics.json",
         "predictions.csv", "log.txt", "log.jsonl", best,
         "figures/learning_curves.png", "figures/confusion_matrix.png", "figures/reliability.png",
         "figures/sample_sheet.png", "figures/risk_coverage.png", "certainty.json", "certainty.npz",
+        "report.html", "model_card.md",
     }  # fmt: skip
 
 

@@ -21,12 +21,15 @@ from typing import Any, ClassVar
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
+from uvicorn.server import ServerState
 
 from braintumor_kit.serve.bodies import RefusedError, Uploads
 from braintumor_kit.serve.guard import Guard, is_loopback
 from braintumor_kit.serve.limits import Limits
+from braintumor_kit.serve.server import impatient
 
 TOKEN = "a-token-of-this-test"
 
@@ -215,6 +218,46 @@ def test_beyond_loopback_a_token_is_needed(finished: Path) -> None:
             assert client.get(f"{address}api/model").status_code == 200  # by its cookie
         foreign = httpx.post(f"{address}api/predict", content=png(), headers={**bearer, "origin": "http://other"})
         assert foreign.status_code == 403
+
+
+@pytest.mark.parametrize("token", ["short", "has a space in it, and commas", "a+token&with#marks", "ümläuteümläuteü"])
+def test_a_token_that_no_address_could_hold_is_refused(
+    token: str, finished: Path, btkit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BTKIT_TOKEN", token)
+    ended = btkit("serve", finished, "--port", 0)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "BTKIT_TOKEN: use 16 to 200 letters" in ended.err
+
+
+def test_connections_that_say_nothing_are_closed_and_counted() -> None:
+    closed: list[str] = []
+
+    class Transport:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+        def is_closing(self) -> bool:
+            return self.name in closed
+
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return default
+
+    async def connect() -> None:
+        kind = impatient(Limits(connections=2, head_seconds=0.1))
+        config = uvicorn.Config(lambda: None, log_config=None)  # type: ignore[arg-type, return-value]
+        config.load()
+        state = ServerState()
+        for name in ("one", "two", "three"):
+            kind(config, state, {}, asyncio.get_running_loop()).connection_made(Transport(name))  # type: ignore[arg-type]
+        assert closed == ["three"]
+        await asyncio.sleep(0.4)
+
+    asyncio.run(connect())
+    assert closed == ["three", "one", "two"]
 
 
 def test_a_guard_without_a_token_stays_on_loopback() -> None:

@@ -40,7 +40,7 @@ def drop(page: Page, name: str, content: bytes) -> None:
 
 
 def answered(page: Page) -> None:
-    page.wait_for_selector("#result:not([hidden])")
+    page.wait_for_selector("#answer:not([hidden])")
     until(page, "!document.querySelector('[aria-busy]')")
 
 
@@ -103,13 +103,35 @@ def test_a_text_that_is_named_png_gets_a_plain_sentence(browser: Browser, addres
         page.wait_for_selector("#error:not([hidden])")
         said = "<b>notes</b>.png: The picture is not a picture that Pillow can read."
         assert page.text_content("#error") == said
-        assert page.is_hidden("#result")
+        assert page.is_hidden("#answer")
         heard.errors = [text for text in heard.errors if "422" not in text]  # Chromium's own note of the status
         assert heard.errors == []
         assert violations(page) == []
         drop(page, "scan.png", png(5))
         answered(page)
         assert page.is_hidden("#error")
+
+
+def test_what_is_shown_is_of_what_is_chosen(browser: Browser, address: str) -> None:
+    """A scan whose map fails shows neither the answer of the one before nor keeps the others from being tried."""
+    with opened(browser, address, 1280, "light") as (page, _):
+        drop(page, "one.png", png(6))
+        answered(page)
+        drop(page, "broken.png", b"no picture")
+        page.wait_for_selector("#error:not([hidden])")
+        assert page.is_hidden("#answer")
+        assert page.get_attribute(".layer", "src") is None
+        assert page.is_disabled(".save-map")
+        assert page.is_enabled(".method")
+        page.click("#scans button >> nth=0")
+        answered(page)
+        assert page.is_hidden("#error")
+        page.select_option(".against", page.text_content("#predicted"))  # the predicted class against itself
+        page.wait_for_selector("#error:not([hidden])")
+        assert "cannot be explained against itself" in str(page.text_content("#error"))
+        page.wait_for_selector("#answer:not([hidden])")  # its class is known all the same
+        page.select_option(".against", "")
+        until(page, "document.querySelector('.layer').src.startsWith('data:')")
 
 
 def test_it_works_by_keyboard_alone(browser: Browser, address: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`btkit serve`."""
 
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def serve(ctx: click.Context, run: str | None, host: str, port: int, precision: 
 
     if missing := [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]:
         raise InputError(f"serving needs {' and '.join(missing)}: pip install 'braintumor-kit[serve]'.")
+    given = os.environ.get(TOKEN)
+    if given and not re.fullmatch(r"[\w.~-]{16,200}", given, re.ASCII):
+        raise InputError(f"{TOKEN}: use 16 to 200 letters, digits, '.', '_', '~' and '-'.")
     known = registry(ctx)
     with large_imports():
         from braintumor_kit.serve.engine import Engine
@@ -47,6 +51,6 @@ def serve(ctx: click.Context, run: str | None, host: str, port: int, precision: 
         name = trained.run.folder.resolve().name if trained.run else Path(str(run)).name
         engine = Engine(trained, name, known, precision)
         engine.warm_up()
-        token = os.environ.get(TOKEN) or (None if is_loopback(host) else secrets.token_urlsafe(24))
+        token = given or (None if is_loopback(host) else secrets.token_urlsafe(24))
         click.echo(NOTICE, err=True)
         listen(engine, listening, host, token, click.echo)

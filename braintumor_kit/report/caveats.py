@@ -65,7 +65,7 @@ def _units(judged: Json, part: str, unknown: int) -> Iterator[str]:
             f"{unknown} of the {judged['n']} {part} slices have no known patient: each counts as a patient of its own, "
             "and may be of one that was trained on."
         )
-    units, noun = (known["n"], "patients") if known else (judged["n"], "slices")
+    units, noun = (known["n"] + unknown, "patients") if known else (judged["n"], "slices")
     if units < FEW_PATIENTS:
         low, high = judged["accuracy_ci"]
         yield f"Only {units} {noun} were judged: the accuracy could as well be {low:.2f} or {high:.2f}."
@@ -94,7 +94,11 @@ def _elsewhere(metrics: Json, part: str) -> Iterator[str]:
 
 def _calibration(judged: Json, part: str) -> Iterator[str]:
     before, after = judged.get("ece"), judged.get("ece_calibrated")
-    if before is not None and after is not None and after > before:
+    if before is None or after is None:
+        return
+    if part == "validation":
+        yield "Calibration was fitted on these validation slices: the calibrated figures are too good, too."
+    elif after > before:
         yield (
             f"Calibration, fitted on validation, made the probabilities worse on {part}: the calibration error was "
             f"{before:.3f} and is {after:.3f}."

@@ -13,8 +13,9 @@ def model_card(told: Told) -> str:
     """The card, as Markdown."""
     return rendered(
         "model_card.md",
-        metadata=json.dumps(_metadata(told), indent=2, ensure_ascii=False),
+        metadata=json.dumps(_metadata(told), indent=2, allow_nan=False),
         told=told,
+        side=int(told.record["recipe"]["pixels"]["image_size"]),
         part=told.part,
         parts=PARTS,
         judged=told.metrics[told.part],

@@ -70,6 +70,7 @@ class Told:
         evaluations: the content of `metrics.json` of other judgements, by folder.
         summary, samples: the sheets of explained slices and of training slices.
         recipe: as given.
+        linked: whether pages of the folds stand beside this one.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Told:
     summary: Path | None
     samples: Path | None
     recipe: str
+    linked: bool = False
 
     @property
     def part(self) -> str:
@@ -123,7 +125,11 @@ def run_page(told: Told) -> str:
         samples=told.samples and embedded(told.samples),
         fold_links=[name for name in told.histories if name],
         seconds=sum(row["seconds"] for history in told.histories.values() for row in history),
-        source={key: value for key, value in told.record["recipe"]["source"].items() if value not in (None, False)},
+        source={
+            key: value
+            for key, value in told.record["recipe"]["source"].items()
+            if value is not None and value is not False
+        },
     )
 
 
@@ -193,7 +199,8 @@ def _certainty(told: Told) -> list[Markup]:
     error = f"calibration error {judged['ece']:.3f}"
     if judged.get("ece_calibrated") is not None:
         error += f", {judged['ece_calibrated']:.3f} after calibration"
-    assert plain is not None
+    if plain is None:
+        raise LookupError("predictions.csv lacks probabilities")
     return [
         drawing(
             partial(figures.reliability_diagram, labels=labels, probabilities=plain, calibrated=calibrated,

@@ -118,7 +118,9 @@ def _handle_errors(app: FastAPI, limits: Limits) -> None:
 
     @app.exception_handler(BusyError)
     async def of_row(request: Request, error: BusyError) -> Response:
-        return refused(429, "the server is busy; try again soon.", retry_after=str(limits.retry_seconds))
+        return refused(
+            429, "the server is busy; try again soon.", retry_after=str(limits.retry_seconds), connection="close"
+        )
 
     @app.exception_handler(GoneError)
     async def of_nobody(request: Request, error: GoneError) -> Response:

@@ -48,7 +48,7 @@ class Desk:
             try:
                 if await gone():
                     raise GoneError
-                # What has begun cannot be stopped: the turn ends when it does, whether or not anyone still waits.
+                # What has begun cannot be stopped; one thread takes the next when it is done.
                 return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
             finally:
                 self._turn.release()

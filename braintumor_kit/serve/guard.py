@@ -75,7 +75,8 @@ class Guard:
                 return
             refused = 401, "this server asks for its token: open the address that it printed when it began."
         if refused is not None:
-            await JSONResponse({"error": refused[1]}, refused[0])(scope, receive, with_headers)
+            close = {"connection": "close"}  # what is still on its way is not read
+            await JSONResponse({"error": refused[1]}, refused[0], close)(scope, receive, with_headers)
             return
         await self._app(scope, receive, with_headers)
 

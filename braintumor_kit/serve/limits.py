@@ -8,6 +8,8 @@ class Limits:
     """Bounds of a server.
 
     Attributes:
+        connections: at once; one more is closed.
+        head_seconds: in which a connection has to have sent its first request's head.
         upload_bytes: of one picture.
         upload_seconds: that an upload may take.
         uploads: that may be on their way at once; each may hold its bytes in memory.
@@ -16,6 +18,8 @@ class Limits:
         retry_seconds: after which one that was turned away may come again.
     """
 
+    connections: int = 256
+    head_seconds: float = 10.0
     upload_bytes: int = 16 * 2**20
     upload_seconds: float = 20.0
     uploads: int = 64

@@ -1,6 +1,7 @@
 """`btkit report A B`: several runs beside each other on one page."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,17 @@ def write_comparison(runs: Sequence[Run], place: Path) -> Path:
     Raises:
         InputError, WorkError: as `write_report`.
     """
-    told = [told_by(run) for run in runs]
+    told = []
+    for run in runs:
+        with damage_told(run):
+            told.append(told_by(run))
+    names = [one.name for one in told]
+    if len(set(names)) < len(names):  # folds of several cross-validations, say
+        told = [replace(one, name=str(run.folder.resolve())) for one, run in zip(told, runs, strict=True)]
     with damage_told(runs[0]):
-        write_text(place, comparison_page(told, [_paired(runs[0], other) for other in runs[1:]]))
+        page = comparison_page(told, [_paired(runs[0], other) for other in runs[1:]])
+        page.encode()
+    write_text(place, page)
     return place
 
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL.Image import DecompressionBombError
+
 from braintumor_kit.contracts import InputError
 from braintumor_kit.files import read_csv, read_json, read_text, write_text
 from braintumor_kit.record import Record
@@ -35,9 +37,11 @@ def write_reports(run: Run, place: Path | None = None) -> tuple[Path, Path]:
 
 def write_report(run: Run, place: Path | None = None) -> tuple[Path, Path]:
     """The same of the run alone."""
-    told = told_by(run)
     with damage_told(run):
+        told = told_by(run, linked=place is None)
         texts = run_page(told), model_card(told)
+        for text in texts:
+            text.encode()
     paths = place or run.folder / REPORT, run.folder / CARD
     for path, text in zip(paths, texts, strict=True):
         write_text(path, text)
@@ -49,14 +53,27 @@ def damage_told(run: Run) -> Iterator[None]:
     """Files that are read well and hold something else than a run's own."""
     try:
         yield
-    except (LookupError, ValueError, TypeError, AttributeError) as error:
+    except (
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        OSError,
+        SyntaxError,
+        RecursionError,
+        DecompressionBombError,
+    ) as error:  # the latter of pictures
         raise InputError(
             f"'{run.folder}' cannot be reported: one of its files is damaged ({type(error).__name__}: {error})."
         ) from error
 
 
-def told_by(run: Run) -> Told:
+def told_by(run: Run, linked: bool = False) -> Told:
     """What a run's folder holds.
+
+    Args:
+        linked: whether the page will stand in it, beside its folds.
 
     Raises:
         InputError: where the run has not finished, or a file of it is damaged.
@@ -78,48 +95,51 @@ def told_by(run: Run) -> Told:
         split=table_of(run, "split.csv", ("id", "label", "split")),
         predictions=predictions,
         histories={fold.folder.name: _history(fold) for fold in folds} if folds else {"": _history(run)},
-        mistakes=worst_mistakes(predictions, part, _overlays([*folds, run])),
+        mistakes=worst_mistakes(predictions, part, _overlays(run)),
         explained=read_json(explained) if explained.is_file() else None,
         evaluations=_evaluations(run),
         summary=_existing(run.folder / "explanations" / "summary.png"),
         samples=_existing((folds[0] if folds else run).folder / "figures" / "sample_sheet.png"),
         recipe=read_text(run.folder / "recipe.toml"),
+        linked=linked,
     )
 
 
-def worst_mistakes(
-    predictions: Sequence[Mapping[str, str]], part: str, overlays: Mapping[str, tuple[str, Path]]
-) -> list[Mistake]:
+Overlays = Mapping[tuple[str, str, str], tuple[str, Path]]
+"""Method and picture of maps, by the fold ("" of one training), the slice's id and the class that is explained."""
+
+
+def worst_mistakes(predictions: Sequence[Mapping[str, str]], part: str, overlays: Overlays) -> list[Mistake]:
     """Slices of a split that were taken for another class, those first where the model was surest.
 
     Args:
         predictions: rows of `predictions.csv`.
-        overlays: method and picture of the maps that there are, by the slice's id.
     """
     wrong = [row for row in predictions if row["split"] == part and row["predicted"] != row["label"]]
     sure = [float(row[f"p_{row['predicted']}"]) for row in wrong]
     found = []
     for number in surest_first(sure, [row["id"] for row in wrong]):
         row = wrong[number]
-        method, overlay = overlays.get(row["id"], ("", None))
+        method, overlay = overlays.get((row.get("fold") or "", row["id"], row["predicted"]), ("", None))
         group = row.get("group") or ""
         found.append(Mistake(row["id"], group, row["label"], row["predicted"], sure[number], overlay, method))
     return found
 
 
-def _overlays(runs: Sequence[Run]) -> dict[str, tuple[str, Path]]:
+def _overlays(run: Run) -> Overlays:
     """The overlays of slices as the model took them, of its worst mistakes before those of its other explanations."""
-    found: dict[str, tuple[str, Path]] = {}
-    for run in runs:
+    found: dict[tuple[str, str, str], tuple[str, Path]] = {}
+    folders = {str(number): fold.folder for number, fold in enumerate(fold_runs(run), start=1)} or {"": run.folder}
+    for fold, folder in folders.items():
         for name in (MISTAKES, "explanations"):
             try:
-                rows = read_csv(run.folder / name / "explanations.csv")
+                rows = read_csv(folder / name / "explanations.csv")
             except (OSError, ValueError, csv.Error):
                 continue
             for row in rows:
-                path = run.folder / name / (row.get("overlay") or "")
-                if row.get("target") == row.get("predicted") and path.suffix == ".png" and path.is_file():
-                    found.setdefault(row["id"], (row["method"], path))
+                path = folder / name / (row.get("overlay") or "")
+                if row["target"] == row["predicted"] and path.suffix == ".png" and path.is_file():
+                    found.setdefault((fold, row["id"], row["predicted"]), (row["method"], path))
     return found
 
 

@@ -45,8 +45,8 @@ MAX_INDEX_BYTES = 2**26
 MAX_COLUMNS = 1000
 """Of index.csv; four are read."""
 
-MAX_MEMBERS = 20_000
-"""Of one zip."""
+MAX_MEMBERS = 4_000
+"""Of one zip: the set has 3,064 slices in all. A zip's list is read anew for each of its members."""
 
 MAX_EXPANSION = 200
 """Bytes that a zip unpacks to, for each of its own; the set's zips hardly shrink."""

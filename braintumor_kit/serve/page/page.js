@@ -19,18 +19,20 @@ function complain(text) {
   at("error").hidden = !text;
 }
 
-async function ask(path, body) {
+async function ask(path, body, signal) {
   for (let number = 0; ; number += 1) {
     let answer;
     try {
-      answer = await fetch(path, body ? { method: "POST", body, headers: { "content-type": "application/octet-stream" } } : {});
+      answer = await fetch(path, body ? { method: "POST", body, signal, headers: { "content-type": "application/octet-stream" } } : { signal });
     } catch (error) {
+      if (error.name === "AbortError") throw error;
       throw new Error("The server does not answer; is btkit serve still running?");
     }
     if (answer.status === 429 && number < TRIES) {
       say("The server is busy; waiting for a turn.");
       const seconds = Number(answer.headers.get("retry-after")) || 1;
       await new Promise((go) => setTimeout(go, 1000 * seconds * (0.5 + Math.random())));
+      if (signal && signal.aborted) throw new DOMException("nobody waits for it any more", "AbortError");
       continue;
     }
     if (answer.ok) return answer;
@@ -43,7 +45,7 @@ async function ask(path, body) {
 
 function addPanel(method) {
   const root = at("panel").content.firstElementChild.cloneNode(true);
-  const panel = { root, found: null, asked: 0 };
+  const panel = { root, found: null, scan: null, predicted: null, waits: null };
   const find = (name) => root.querySelector(`.${name}`);
   panel.find = find;
   for (const name of state.model.methods) find("method").append(option(name.replaceAll("_", " "), name));
@@ -52,7 +54,7 @@ function addPanel(method) {
   for (const name of state.model.classes) find("against").append(option(name, name));
   find("method").value = method;
   for (const name of ["method", "target", "against"]) find(name).addEventListener("change", () => explain(panel));
-  find("save-map").addEventListener("click", () => save(bytes(panel.found.map), named(panel, "npy"), "application/octet-stream"));
+  find("save-map").addEventListener("click", () => save(bytes(panel.found.map), named(panel.found, "npy"), "application/octet-stream"));
   find("save-picture").addEventListener("click", () => savePicture(panel));
   find("save-summary").addEventListener("click", () => saveSummary(panel));
   state.panels.push(panel);
@@ -60,40 +62,69 @@ function addPanel(method) {
   return panel;
 }
 
-function query(panel) {
+// What a panel wants to know of a scan. Which class "the predicted class" is, the network says.
+async function query(panel, scan, signal) {
   const target = panel.find("target").value, against = panel.find("against").value;
-  const first = target === "predicted" && against ? panel.predicted || state.model.classes[0] : target;
+  let first = target;
+  if (target === "predicted" && against) {
+    if (!panel.predicted) panel.predicted = (await (await ask("/api/predict", scan.content, signal)).json()).predicted;
+    first = panel.predicted;
+  }
   return new URLSearchParams({ method: panel.find("method").value, target: against ? `${first}-vs-${against}` : target });
+}
+
+// A panel without a map: what was there is of another wish.
+function blank(panel) {
+  if (panel.waits) panel.waits.abort();
+  panel.waits = null;
+  panel.found = null;
+  for (const name of ["slice", "layer"]) panel.find(name).removeAttribute("src");
+  panel.find("says").textContent = "";
+  panel.find("flags").replaceChildren();
+  for (const button of panel.root.querySelectorAll("button")) button.disabled = true;
 }
 
 async function explain(panel) {
   const scan = state.scans[state.current];
-  if (!scan) return;
-  const asked = ++panel.asked;
+  blank(panel);
+  if (!scan || !scan.content) return;
+  if (panel.scan !== scan) panel.predicted = null;
+  panel.scan = scan;
+  const waits = panel.waits = new AbortController();
   panel.root.setAttribute("aria-busy", "true");
   say(`Looking at ${scan.name} by ${panel.find("method").value.replaceAll("_", " ")}.`);
   try {
-    const found = await (await ask(`/api/explain?${query(panel)}`, scan)).json();
-    if (asked !== panel.asked || scan !== state.scans[state.current]) return; // something else is wanted by now
-    panel.found = found;
+    const wish = await query(panel, scan, waits.signal);
+    const found = await (await ask(`/api/explain?${wish}`, scan.content, waits.signal)).json();
+    if (waits.signal.aborted) return;
+    panel.found = { ...found, scan, wish };
     panel.predicted = found.predicted;
-    complain("");
-    showAnswer(scan, found);
+    showAnswer(found);
     showMap(panel, scan, found);
     say(`${scan.name}: ${found.predicted}. ${found.caution || ""}`);
   } catch (error) {
-    if (asked !== panel.asked) return;
+    if (waits.signal.aborted) return; // something else is wanted by now
+    panel.find("says").textContent = error.message;
     complain(`${scan.name}: ${error.message}`);
     say("");
-    if (!panel.found) at("result").hidden = true;
+    classAlone(scan);
   } finally {
-    if (asked === panel.asked) panel.root.removeAttribute("aria-busy");
+    if (panel.waits === waits) panel.root.removeAttribute("aria-busy");
   }
 }
 
-function showAnswer(scan, found) {
+// Where no map could be made the network may still have an answer.
+async function classAlone(scan) {
+  if (!at("answer").hidden || state.panels.some((panel) => panel.found)) return;
+  try {
+    const found = await (await ask("/api/predict", scan.content)).json();
+    if (scan === state.scans[state.current]) showAnswer(found);
+  } catch (error) { /* what is wrong has been said */ }
+}
+
+function showAnswer(found) {
   const shown = found.calibrated || found.probabilities;
-  at("result").hidden = false;
+  at("answer").hidden = false;
   at("predicted").textContent = found.predicted;
   at("sure").textContent = `p = ${shown[found.predicted].toFixed(3)}`;
   at("caution").textContent = found.caution || "";
@@ -124,8 +155,9 @@ function showMap(panel, scan, found) {
   panel.find("layer").alt = `Map by ${found.method.replaceAll("_", " ")} of ${found.target}`;
   panel.find("view").setAttribute("aria-label", `${scan.name} with its map; arrow keys move it when it is enlarged`);
   panel.find("says").textContent =
-    `Explains ${found.target}; relevance up to ${found.peak.toPrecision(2)}` +
+    `${found.method.replaceAll("_", " ")} explains ${found.target}; relevance up to ${found.peak.toPrecision(2)}` +
     (found.signed ? "; blue speaks against it." : ".");
+  for (const button of panel.root.querySelectorAll("button")) button.disabled = false;
   panel.find("flags").replaceChildren(...Object.values(found.flags).map((text) => {
     const item = document.createElement("li");
     item.textContent = text;
@@ -137,9 +169,7 @@ function showMap(panel, scan, found) {
 
 function bytes(text) { return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)); }
 
-function named(panel, ending) {
-  return `${state.scans[state.current].name.replace(/\.[^.]*$/, "")}.${panel.found.method}.${ending}`;
-}
+function named(found, ending) { return `${found.scan.name.replace(/\.[^.]*$/, "")}.${found.method}.${ending}`; }
 
 function save(content, name, type) {
   const link = document.createElement("a");
@@ -150,20 +180,21 @@ function save(content, name, type) {
 }
 
 function savePicture(panel) {
-  const slice = panel.find("slice"), canvas = document.createElement("canvas");
+  const slice = panel.find("slice"), canvas = document.createElement("canvas"), name = named(panel.found, "png");
   canvas.width = slice.naturalWidth;
   canvas.height = slice.naturalHeight;
   const pen = canvas.getContext("2d");
   pen.drawImage(slice, 0, 0);
   pen.globalAlpha = at("opacity").value / 100;
   pen.drawImage(panel.find("layer"), 0, 0);
-  canvas.toBlob((blob) => save(blob, named(panel, "png"), "image/png"));
+  canvas.toBlob((blob) => save(blob, name, "image/png"));
 }
 
 async function saveSummary(panel) {
+  const found = panel.found;
   try {
-    const answer = await ask(`/api/summary?${query(panel)}`, state.scans[state.current]);
-    save(await answer.blob(), named(panel, "html"), "text/html");
+    const answer = await ask(`/api/summary?${found.wish}`, found.scan.content);
+    save(await answer.blob(), named(found, "html"), "text/html");
     say("The summary is saved.");
   } catch (error) { complain(error.message); }
 }
@@ -173,7 +204,7 @@ async function saveSummary(panel) {
 function take(files) {
   const first = state.scans.length;
   for (const file of files) {
-    const number = state.scans.push(file) - 1;
+    const number = state.scans.push({ name: file.name, file, content: null }) - 1;
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = file.name;
@@ -185,16 +216,24 @@ function take(files) {
   if (state.scans.length > first) choose(first);
 }
 
-function choose(number) {
-  state.current = number;
+async function choose(number) {
+  const scan = state.scans[state.current = number];
   document.querySelectorAll("#scans button").forEach((button, place) => button.setAttribute("aria-pressed", String(place === number)));
-  for (const panel of state.panels) panel.found = null;
-  const scan = state.scans[number];
-  if (scan.size > state.model.upload_bytes) {
-    at("result").hidden = true;
-    complain(`${scan.name} is larger than the ${(state.model.upload_bytes / 2 ** 20).toFixed(0)} MiB that are taken.`);
+  complain("");
+  say("");
+  at("answer").hidden = true; // it is of another scan
+  for (const panel of state.panels) blank(panel);
+  try {
+    if (scan.file.size > state.model.upload_bytes) {
+      throw new Error(`larger than the ${(state.model.upload_bytes / 2 ** 20).toFixed(0)} MiB that are taken.`);
+    }
+    scan.content = scan.content || await scan.file.arrayBuffer().catch(() => { throw new Error("it cannot be read any more."); });
+  } catch (error) {
+    complain(`${scan.name}: ${error.message}`);
     return;
   }
+  if (state.scans[state.current] !== scan) return;
+  at("result").hidden = false;
   for (const panel of state.panels) explain(panel);
 }
 
@@ -216,7 +255,9 @@ async function begin() {
     if (event.target.checked) {
       explain(addPanel(state.model.methods.find((name) => name === "gradcampp") || usual));
     } else {
-      state.panels.pop().root.remove();
+      const gone = state.panels.pop();
+      blank(gone);
+      gone.root.remove();
     }
   });
   for (const kind of ["dragenter", "dragover"]) {
