@@ -25,6 +25,7 @@ from braintumor_kit.workflows import cross_validate
 SMALL = (
     "--set=source.patients=24", "--set=source.size=64", "--set=pixels.image_size=64", "--set=training.epochs=1",
     "--set=training.precision=float32", "--set=split.method=kfold", "--set=split.folds=3", "--set=explain=[]",
+    "--set=report=false",
 )  # fmt: skip
 FOLDS = ("fold-1", "fold-2", "fold-3")
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")

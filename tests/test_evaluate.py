@@ -19,7 +19,7 @@ from braintumor_kit.recipe.load import load_source
 
 SMALL = (
     "--set=source.patients=32", "--set=source.size=64", "--set=pixels.image_size=64", "--set=training.epochs=1",
-    "--set=training.precision=float32", "--set=explain=[]",
+    "--set=training.precision=float32", "--set=explain=[]", "--set=report=false",
 )  # fmt: skip
 FOUR = ("glioma", "meningioma", "notumor", "pituitary")
 

@@ -14,7 +14,7 @@ from braintumor_kit.recipe.tables import SplitTable
 
 SMALL = (
     "--set=source.patients=40", "--set=source.size=64", "--set=pixels.image_size=64", "--set=training.epochs=1",
-    "--set=training.precision=float32", "--set=explain=[]",
+    "--set=training.precision=float32", "--set=explain=[]", "--set=report=false",
 )  # fmt: skip
 
 
