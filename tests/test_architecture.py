@@ -47,7 +47,7 @@ MAY_IMPORT = {
     },
     "serve": {
         "contracts", "data", "errors", "explanation", "model", "notice", "progress", "recipe", "registry", "report",
-        "spelling", "workflows",
+        "workflows",
     },
     "bench": {
         "backend", "contracts", "data", "errors", "explanation", "files", "memory", "model", "progress", "recipe",

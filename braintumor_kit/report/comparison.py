@@ -1,15 +1,11 @@
 """Several runs beside each other on one page: what was different, who did better, and whether that may be luck."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from markupsafe import Markup
-
 from braintumor_kit.evaluation.metrics import HEADLINES
-from braintumor_kit.report import figures
-from braintumor_kit.report.page import drawing, rendered
-from braintumor_kit.report.run_page import PARTS, Told
+from braintumor_kit.report.page import rendered
+from braintumor_kit.report.run_page import PARTS, Told, validation_curves
 
 
 def comparison_page(runs: Sequence[Told], paired: Sequence[Mapping[str, Any] | str]) -> str:
@@ -20,6 +16,7 @@ def comparison_page(runs: Sequence[Told], paired: Sequence[Mapping[str, Any] | s
         paired: of each other run, its comparison with the first on the slices that both judged, as
             `evaluation.paired.compare` gives it (the first's figures less the other's), or why there is none.
     """
+    histories = {told.name: told.histories[""] for told in runs if told.histories.get("")}  # of single trainings
     labels = list(dict.fromkeys(name for told in runs for name in told.metrics[told.part]["labels"]))
     return rendered(
         "comparison.html",
@@ -30,7 +27,7 @@ def comparison_page(runs: Sequence[Told], paired: Sequence[Mapping[str, Any] | s
         labels=labels,
         paired=list(zip(runs[1:], paired, strict=True)),
         settings=list(different_settings([told.record["recipe"] for told in runs])),
-        curves=_curves(runs),
+        curves=validation_curves(histories, "run") if histories else [],
     )
 
 
@@ -51,18 +48,3 @@ def _flattened(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
             yield from _flattened(inner, name)
         else:
             yield name, "" if inner is None else str(inner)
-
-
-def _curves(runs: Sequence[Told]) -> list[Markup]:
-    """Validation over epochs of the runs that are single trainings, a line each."""
-    histories = {told.name: told.histories[""] for told in runs if told.histories.get("")}
-    if not histories:
-        return []
-    return [
-        drawing(
-            partial(figures.curves_together, column=column, histories=histories),
-            f"curve-{column}",
-            f"{words} on validation over epochs, a line a run",
-        )
-        for column, words in (("val_loss", "Loss"), ("val_accuracy", "Accuracy"))
-    ]

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ WHERE_IT_LOOKS = {
     "iou": "IoU", "insertion_auc": "insertion", "deletion_auc": "deletion", "road": "ROAD",
     "outside_head": "outside of the head",
 }  # fmt: skip
+"""Figures of `explanation_metrics.json` that are shown, with their headings."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Told:
         """The split that is reported."""
         return reported_part(self.metrics)
 
-    @property
+    @cached_property
     def reported(self) -> list[Row]:
         """Predictions of that split."""
         return [row for row in self.predictions if row["split"] == self.part]
@@ -121,6 +122,7 @@ def run_page(told: Told) -> str:
         mistakes=[(mistake, mistake.overlay and embedded(mistake.overlay)) for mistake in told.mistakes],
         wrong=sum(row["predicted"] != row["label"] for row in told.reported),
         looked_at=_where_it_looks(told.explained),
+        looks=WHERE_IT_LOOKS,
         summary=told.summary and embedded(told.summary),
         samples=told.samples and embedded(told.samples),
         fold_links=[name for name in told.histories if name],
@@ -180,13 +182,23 @@ def _curves(told: Told) -> list[Markup]:
             )
             for name, title in figures.CURVES.items()
         ]
+    return validation_curves(histories, "fold")
+
+
+def validation_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], noun: str) -> list[Markup]:
+    """Loss and accuracy on validation over epochs, a line each.
+
+    Args:
+        histories: rows of `history.csv` by name.
+        noun: what a line is of.
+    """
     return [
         drawing(
-            partial(figures.curves_together, column=column, histories=histories),
-            f"curve-{column}",
-            f"{words} on validation over epochs, a line a fold",
+            partial(figures.curves_together, column=f"val_{name}", histories=histories),
+            f"curve-val_{name}",
+            f"{figures.CURVES[name]} on validation over epochs, a line a {noun}",
         )
-        for column, words in (("val_loss", "Loss"), ("val_accuracy", "Accuracy"))
+        for name in ("loss", "accuracy")
     ]
 
 

@@ -27,7 +27,6 @@ from braintumor_kit.report.overlays import in_colour, layer, scale_end
 from braintumor_kit.report.page import embedded
 from braintumor_kit.serve.answers import Answer, Explanation, Model
 from braintumor_kit.serve.limits import Limits
-from braintumor_kit.spelling import nearest
 from braintumor_kit.workflows.explain import as_images
 from braintumor_kit.workflows.predict import answers, as_json
 from braintumor_kit.workflows.trained import Trained
@@ -112,13 +111,10 @@ class Engine:
         """Finds before a picture is taken what is wrong with a wish.
 
         Raises:
-            InputError: where there is no such method or target.
+            PluginError: where there is no such method.
+            InputError: where there is no such target.
         """
-        names = self._registry.names("explainer")
-        if method not in names:
-            near = nearest(method, names)
-            hint = f"did you mean '{near}'? " if near else ""
-            raise InputError(f"there is no method '{method}'; {hint}Methods: {', '.join(names)}.")
+        self._registry.find("explainer", method)
         if target in ("all", "label"):
             raise InputError(f"target '{target}' is none of one picture whose class nobody knows: name a class.")
         parse_target(target, self._trained.classes)
