@@ -55,7 +55,7 @@ PROMISES: Mapping[str, str] = {
     "digest_follows_pixels": "`fingerprint` changes when a pixel does, and not when files are written again",
     "iterates_alike": "`samples` gives the same samples in the same order, however often it is asked",
     "broken_file_reported": "a damaged file is an ImageError of its own sample, or stands in `unreadable` under that "
-    "id, or is an InputError that names the file; other samples can still be read",
+    "id (or its file's, where ids are the file's name, # and a number), or is an InputError that names the file; other samples can still be read",
     "works_elsewhere": "in another process, made from its options, it has the same samples and can read them",
 }
 """What every source promises, of the example that it makes of itself."""
@@ -138,7 +138,8 @@ class Source(Plugin[OptionsT]):
         return digest.digest()
 
     def unreadable(self) -> Mapping[str, str]:
-        """What `samples` could not even list, such as a file whose label cannot be read: an id and the reason of each.
+        """What `samples` could not even list, such as a file whose label cannot be read: an id and the reason of each;
+        of a volume whose slices nobody could count its file's name.
 
         Asked for after `samples`; reported and counted like pictures that `image` cannot read.
         """

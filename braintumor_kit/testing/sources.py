@@ -144,12 +144,13 @@ def _report(subject: SourceSubject, name: Path) -> str:
             return "listing"
         except Exception as error:
             raise BrokenPromiseError(f"{name} is damaged: `samples` raised {type(error).__name__}: {error}") from error
-        strangers = [id for id in unreadable if id not in ids]
+        lost = {id for id in ids if id in unreadable or id.rpartition("#")[0] in unreadable}
+        strangers = sorted(set(unreadable) - lost - {id.rpartition("#")[0] for id in lost})
         expect(not strangers, f"{name} is damaged: `unreadable` names {strangers}, and samples are {ids}")
         bad = [sample.id for sample in samples if not _is_read(source, sample, name)]
         if not bad and not unreadable:
             return ""
-        return "no sample left" if len(ids) == len(bad) + len(unreadable) else "some samples"
+        return "no sample left" if len(ids) == len(bad) + len(lost) else "some samples"
 
 
 def _made(subject: SourceSubject, options: Any) -> Source[Any]:

@@ -1,0 +1,342 @@
+"""One frame of a DICOM file, from stored values to what a viewer shows (DICOM PS3.3, C.11.1, C.11.2 and C.7.6.3).
+
+pydicom reads and decodes; it is in the extra [dicom], with what unpacks the usual compressed transfer syntaxes.
+"""
+
+import io
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from braintumor_kit.contracts.pictures import MAX_PIXELS, has_suffix, opened, printable
+from braintumor_kit.contracts.volumes.volume import MAX_BYTES, finite_range, shown
+from braintumor_kit.errors import ImageError, InputError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+"""Lower-case endings of files that are taken for DICOM; others are where they begin as DICOM does."""
+
+MAX_FRAMES = 10_000
+"""Of one file."""
+
+_PREAMBLE, _MAGIC = 128, b"DICM"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_FARTHEST = 1e15
+"""Beyond every stored value, and near enough for the arithmetic of a window."""
+
+# What says how the frame is shown stands in the file, or of enhanced objects in groups of its own.
+_TRANSFORMS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM: by its ending, or where it has none that is known, by its first bytes."""
+    if has_suffix(path.name, DICOM_SUFFIXES):
+        return True
+    try:
+        with opened(path) as file:
+            return begins_as_dicom(file.read(_PREAMBLE + len(_MAGIC)))
+    except ImageError:
+        return False
+
+
+def begins_as_dicom(content: bytes) -> bool:
+    """Whether these are the first bytes of a DICOM file."""
+    return content[_PREAMBLE : _PREAMBLE + len(_MAGIC)] == _MAGIC
+
+
+def require_dicom() -> None:
+    """Finds out whether DICOM can be read here.
+
+    Raises:
+        InputError: where the extra is missing.
+    """
+    if find_spec("pydicom") is None:
+        raise InputError("DICOM needs the package pydicom: pip install 'braintumor-kit[dicom]'.")
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """A DICOM file, read when it is asked for.
+
+    Attributes:
+        name: as the user names it.
+        content: the file, or what it holds.
+    """
+
+    name: str
+    content: Path | bytes
+
+    def header(self) -> "Dataset":
+        """Everything but the pixels.
+
+        Raises:
+            InputError: where the extra is missing.
+            ImageError: where it is no DICOM file, holds no picture or too large a one.
+        """
+        require_dicom()
+        import pydicom
+
+        with self._open() as file, _damage_of(self.name):
+            _refuse_bombs(file, self.name)
+            header = pydicom.dcmread(file, stop_before_pixels=True)
+            _check_size(header, self.name)
+            return header
+
+    def values(self, frame: int, header: "Dataset") -> NDArray[Any]:
+        """Stored values of one frame, (H, W) or (H, W, 3), decoded and not yet rescaled.
+
+        Raises:
+            ImageError: where they cannot be read.
+        """
+        import pydicom
+        from pydicom.pixels import pixel_array
+
+        with self._open() as file, _damage_of(self.name):
+            _refuse_undecodable(header, self.name)
+            # Of a deflated file no frame can be found before the whole is unpacked.
+            whole = pydicom.dcmread(file) if header.file_meta.TransferSyntaxUID == _DEFLATED else file
+            found: NDArray[Any] = pixel_array(whole, index=None if frames_of(header) == 1 else frame)
+        if found.shape[:2] != (header.Rows, header.Columns) or found.ndim not in (2, 3):
+            raise ImageError(f"{printable(self.name)} is cut off or damaged: it says {header.Rows} x {header.Columns} "
+                             f"pixels and holds {' x '.join(map(str, found.shape))}")  # fmt: skip
+        return found
+
+    @contextmanager
+    def _open(self) -> Iterator[BinaryIO]:
+        if isinstance(self.content, bytes):
+            yield io.BytesIO(self.content)
+            return
+        with opened(self.content) as file:
+            yield file
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame, ready to be shown.
+
+    Attributes:
+        values: rescaled, float64 (H, W); or colour, uint8 or uint16 (H, W, 3).
+        declared: what the window or table that the file declares makes of them, uint8 (H, W); None where it has none.
+        inverted: whether low values are bright.
+        plain: bytes that are shown as they are.
+        padding: the value outside the scan, which no range should count; None where none is named.
+    """
+
+    values: NDArray[Any]
+    declared: NDArray[np.uint8] | None
+    inverted: bool
+    plain: bool
+    padding: float | None
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The lowest and highest value, padding aside; None of colour, and where there are none."""
+        if self.values.ndim == 3:
+            return None
+        return finite_range(self.values if self.padding is None else self.values[self.values != self.padding])
+
+    def picture(self, ends: tuple[float, float] | None) -> NDArray[Any]:
+        """What a viewer shows: uint8 or uint16.
+
+        Args:
+            ends: values that are black and white where the file declares no window.
+        """
+        if self.values.ndim == 3:
+            return self.values
+        if self.declared is not None:
+            grey = self.declared
+        elif self.plain:
+            grey = self.values.astype(np.uint8)
+        else:
+            grey = shown(self.values, *(ends or (0.0, 0.0)))
+        return 255 - grey if self.inverted else grey
+
+
+def read_frame(file: DicomFile, frame: int) -> Frame:
+    """One frame: stored values, rescaled, with its window.
+
+    Raises:
+        ImageError: where it cannot be read.
+    """
+    header = file.header()
+    stored = file.values(frame, header)
+    with _damage_of(file.name):
+        words = _words_of(header, frame)
+        kind = str(header.get("PhotometricInterpretation", "MONOCHROME2")).strip().upper()
+        if kind == "PALETTE COLOR":
+            from pydicom.pixels import apply_color_lut
+
+            stored = apply_color_lut(stored, header)
+            if stored.dtype != np.uint8:  # entries of 16 bits; their high bytes are the colour
+                stored = (stored >> 8).astype(np.uint8)
+        if stored.ndim == 3:
+            return Frame(_colour(stored), None, False, False, None)
+        return _grey(stored, words, inverted=kind == "MONOCHROME1")
+
+
+def _grey(stored: NDArray[Any], words: "Dataset", inverted: bool) -> Frame:
+    from pydicom.pixels import apply_modality_lut
+
+    values = apply_modality_lut(stored, words).astype(np.float64)
+    padding = words.get("PixelPaddingValue")
+    if isinstance(padding, int):
+        padding = float(apply_modality_lut(np.array([[padding]]).astype(stored.dtype), words)[0, 0])
+    bits = int(words.get("BitsStored") or 0)
+    plain = stored.dtype == np.uint8 and bits == 8 and np.array_equal(values, stored)
+    return Frame(values, _windowed(values, words), inverted, plain, padding)
+
+
+def _windowed(values: NDArray[np.float64], words: "Dataset") -> NDArray[np.uint8] | None:
+    """Values through the window or table that the file declares first, on 0..255; None where it declares none."""
+    from pydicom.pixels import apply_voi, apply_windowing
+
+    if words.get("VOILUTSequence"):
+        table = apply_voi(np.rint(values).astype(np.int64), words)
+        return shown(table, 0, 2 ** int(words.VOILUTSequence[0].LUTDescriptor[2]) - 1)
+    centre, width = (_first(words.get(name)) for name in ("WindowCenter", "WindowWidth"))
+    linear = str(words.get("VOILUTFunction") or "LINEAR").upper() == "LINEAR"
+    if centre is None or width is None or not (width >= 1 if linear else width > 0):
+        return None  # a window of no width, which some scanners write, shows nothing
+    low, high = apply_windowing(np.array([-_FARTHEST, _FARTHEST]), words)
+    return shown(apply_windowing(values, words), float(low), float(high))
+
+
+def _first(value: Any) -> float | None:
+    """A number, or the first of several; None where there is none."""
+    try:
+        return float(value[0] if hasattr(value, "append") else value)
+    except (TypeError, ValueError, IndexError):
+        return None
+
+
+def _colour(stored: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 3) of uint8 or uint16, grey where all channels are one."""
+    if stored.shape[2] < 3:
+        raise ImageError(f"it has {stored.shape[2]} channels, neither grey nor colour")
+    colour = stored[..., :3]
+    if colour.dtype not in (np.uint8, np.uint16):
+        colour = (shown(colour, *(finite_range(colour) or (0.0, 0.0)))).astype(np.uint8)
+    same = (colour == colour[..., :1]).all()
+    return np.ascontiguousarray(colour[..., 0] if same else colour)
+
+
+def _words_of(header: "Dataset", frame: int) -> "Dataset":
+    """What says how a frame is shown, for all that is said of it alone."""
+    from pydicom import Dataset
+
+    groups = _groups(header, frame)
+    if not groups:
+        return header
+    words = Dataset()
+    for tag in ("BitsAllocated", "BitsStored", "PixelRepresentation", "PixelPaddingValue", "SamplesPerPixel",
+                "PhotometricInterpretation"):  # fmt: skip
+        if tag in header:
+            words.add(header[tag])
+    for group in groups:
+        for name in _TRANSFORMS:
+            for item in (group.get(name) or [])[:1]:
+                words.update(item)
+    return words
+
+
+def position_of(header: "Dataset", frame: int) -> tuple[Any, Any]:
+    """Where a frame lies: its corner (mm; x towards the patient's left, y back, z up), and the directions of its rows
+    and of its columns; None for what the file does not say (PS3.3, C.7.6.2.1.1)."""
+    corner, directions = header.get("ImagePositionPatient"), header.get("ImageOrientationPatient")
+    for group in _groups(header, frame):
+        for item in (group.get("PlanePositionSequence") or [])[:1]:
+            corner = item.get("ImagePositionPatient", corner)
+        for item in (group.get("PlaneOrientationSequence") or [])[:1]:
+            directions = item.get("ImageOrientationPatient", directions)
+    return _numbers(corner, 3), _numbers(directions, 6)
+
+
+def _groups(header: "Dataset", frame: int) -> list["Dataset"]:
+    """What an enhanced object says of all frames, then of this one (PS3.3, C.7.6.16)."""
+    shared = (header.get("SharedFunctionalGroupsSequence") or [])[:1]
+    own = (header.get("PerFrameFunctionalGroupsSequence") or [])[frame : frame + 1]
+    return [*shared, *own]
+
+
+def _numbers(values: Any, count: int) -> NDArray[np.float64] | None:
+    try:
+        found = np.array([float(value) for value in values or ()])
+    except (TypeError, ValueError):
+        return None
+    return found if found.shape == (count,) and np.isfinite(found).all() else None
+
+
+def frames_of(header: "Dataset") -> int:
+    """How many frames a file says that it has."""
+    try:
+        return max(1, int(header.get("NumberOfFrames") or 1))
+    except (TypeError, ValueError):
+        return 1
+
+
+def _check_size(header: "Dataset", name: str) -> None:
+    rows, columns = header.get("Rows"), header.get("Columns")
+    if not (isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0):
+        raise ImageError(f"{printable(name)} is DICOM and holds no picture ({_kind(header)})")
+    samples, frames = int(header.get("SamplesPerPixel") or 1), frames_of(header)
+    if rows * columns > MAX_PIXELS or samples not in (1, 3, 4):
+        raise ImageError(f"{printable(name)} has {rows} x {columns} pixels of {samples} values, more than the "
+                         f"{MAX_PIXELS:,} pixels that are allowed")  # fmt: skip
+    if frames > MAX_FRAMES:
+        raise ImageError(f"{printable(name)} has {frames:,} frames, more than the {MAX_FRAMES:,} that are allowed")
+
+
+def _kind(header: "Dataset") -> str:
+    return str(header.get("Modality") or "of an unknown kind")[:40]
+
+
+def _refuse_bombs(file: BinaryIO, name: str) -> None:
+    """A deflated file is unpacked whole, whatever is asked of it."""
+    from pydicom.filereader import _read_file_meta_info  # the public one takes paths alone
+
+    if not begins_as_dicom(file.read(_PREAMBLE + len(_MAGIC))):
+        raise ImageError(f"{printable(name)} is not a DICOM file")
+    meta = _read_file_meta_info(file)
+    if str(meta.get("TransferSyntaxUID", "")) == _DEFLATED:
+        unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while piece := file.read(2**16):
+            while piece:
+                size += len(unpacker.decompress(piece, 2**20))
+                piece = unpacker.unconsumed_tail
+                if size > MAX_BYTES:
+                    raise ImageError(f"{printable(name)} unpacks to more than the {MAX_BYTES:,} bytes that are allowed")
+    file.seek(0)
+
+
+def _refuse_undecodable(header: "Dataset", name: str) -> None:
+    from pydicom.pixels import get_decoder
+
+    syntax = header.file_meta.TransferSyntaxUID
+    if syntax.is_compressed and syntax != _DEFLATED and not get_decoder(syntax).is_available:
+        raise ImageError(
+            f"{printable(name)} is compressed ({syntax.name}), and nothing here unpacks that: "
+            "pip install 'braintumor-kit[dicom]'"
+        )
+
+
+@contextmanager
+def _damage_of(name: str) -> Iterator[None]:
+    """What pydicom and its decoders raise on damaged files is that file's fault: nothing else runs here."""
+    try:
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+            yield
+    except (ImageError, InputError):
+        raise
+    except Exception as error:
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ImageError(f"{printable(name)} is cut off or damaged: {words}") from error
