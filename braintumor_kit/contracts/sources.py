@@ -55,7 +55,8 @@ PROMISES: Mapping[str, str] = {
     "digest_follows_pixels": "`fingerprint` changes when a pixel does, and not when files are written again",
     "iterates_alike": "`samples` gives the same samples in the same order, however often it is asked",
     "broken_file_reported": "a damaged file is an ImageError of its own sample, or stands in `unreadable` under that "
-    "id (or its file's, where ids are the file's name, # and a number), or is an InputError that names the file; other samples can still be read",
+    "id (or its file's, where ids are the file's name, # and a number), or is an InputError that names the file; other "
+    "samples can still be read",
     "works_elsewhere": "in another process, made from its options, it has the same samples and can read them",
 }
 """What every source promises, of the example that it makes of itself."""
