@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "evaluation": {"contracts", "errors", "files"},
     "explanation": {"backend", "contracts", "errors", "evaluation", "model", "registry", "spelling"},
     "training": {"backend", "contracts", "data", "errors", "files", "memory", "model", "recipe", "spelling"},
-    "report": {"audit", "evaluation", "files", "notice"},
+    "report": {"audit", "contracts", "evaluation", "files", "notice"},
     "scaffold": {"errors", "registry"},
     "testing": {"backend", "contracts", "explanation", "model", "recipe", "registry"},
     "workflows": {

@@ -53,6 +53,13 @@ def precision_option(default: str) -> Callable[..., Any]:
     )
 
 
+plane_option: Callable[..., Any] = click.option(
+    "--plane",
+    type=click.Choice(["axial", "coronal", "sagittal"]),
+    help="In which NIfTI volumes are cut; by default that of the run's own volumes, else axial.",
+)
+
+
 def divide(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
     """The run or `.keras` file that stands first, None where there is none, and the images after it."""
     from braintumor_kit.runs import is_run

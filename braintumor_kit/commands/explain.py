@@ -11,6 +11,7 @@ from braintumor_kit.commands.common import (
     divide,
     json_option,
     large_imports,
+    plane_option,
     precision_option,
     print_json,
     print_table,
@@ -77,6 +78,7 @@ from braintumor_kit.notice import NOTICE
 )
 @click.option("--original-size", is_flag=True, help="Maps and overlays at the stored pictures' own size.")
 @precision_option("auto")
+@plane_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -100,6 +102,7 @@ def explain(
     align: str,
     original_size: bool,
     precision: str,
+    plane: str | None,
     out: Path | None,
     runs: Path,
     as_json: bool,
@@ -107,8 +110,8 @@ def explain(
     """Show where a network looks: maps, overlays, their table and a summary sheet.
 
     RUN is a run folder or a .keras file, the newest run where it is left out; without IMAGEs its own test split is
-    explained, of a cross-validation every slice, by the model that has not seen it. Interrupted, the same command goes
-    on where it stopped.
+    explained, of a cross-validation every slice, by the model that has not seen it. Maps of DICOM series and of NIfTI
+    volumes are written in these forms too. Interrupted, the same command goes on where it stopped.
     """
 
     model, images = divide(arguments)
@@ -126,16 +129,17 @@ def explain(
         from braintumor_kit.workflows import explain_run as workflow
         from braintumor_kit.workflows.evaluate_explanations import Evaluation
         from braintumor_kit.workflows.explain import Drawing, Request
-        from braintumor_kit.workflows.pictures import FilePictures, Pictures, pictures_in
+        from braintumor_kit.workflows.named import FilePictures, pictures_in
+        from braintumor_kit.workflows.pictures import Pictures
         from braintumor_kit.workflows.trained import Trained, trained_of_argument
 
     plugins = [load_explainer(name, values, known) for name, values in options.items()]
-    paths = list(dict.fromkeys(pictures_in(images) if images else []))
     told = reporter()
     explained: Sequence[tuple[Trained, Pictures]]
     if images:
         trained = trained_of_argument(model, runs, any_end=True)
-        explained, place = [(trained, FilePictures(paths, trained.pixels))], out or Path("explanations")
+        named = list({one.name: one for one in pictures_in(images, plane or trained.plane)}.values())
+        explained, place = [(trained, FilePictures(named, trained.pixels))], out or Path("explanations")
         warn(trained.warning)
     else:
         run, explained = workflow.own_pictures(model, runs, split, limit, known, told)

@@ -12,6 +12,7 @@ from braintumor_kit.commands.common import (
     divide,
     json_option,
     large_imports,
+    plane_option,
     precision_option,
     print_json,
     print_table,
@@ -26,25 +27,35 @@ from braintumor_kit.visible import visible
 @click.argument("arguments", nargs=-1, required=True, metavar="[RUN] IMAGE...")
 @runs_option
 @precision_option("float32")
+@plane_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print the result as CSV.")
 @json_option
-def predict(arguments: tuple[str, ...], runs: Path, precision: str, as_csv: bool, as_json: bool) -> None:
+def predict(
+    arguments: tuple[str, ...], runs: Path, precision: str, plane: str | None, as_csv: bool, as_json: bool
+) -> None:
     """Class probabilities for IMAGE files or folders, from RUN (a run folder or a .keras file; the newest run where
-    it is left out)."""
+    it is left out). DICOM series and NIfTI volumes are answered slice by slice, then as a whole."""
     run, images = divide(arguments)
     if not images:
         raise click.UsageError("name at least one image or folder of images.")
     with large_imports():
         from braintumor_kit.data.dataset import BadImage
         from braintumor_kit.workflows import predict as workflow
-        from braintumor_kit.workflows.pictures import pictures_in
+        from braintumor_kit.workflows.named import pictures_in
         from braintumor_kit.workflows.trained import trained_of_argument
+        from braintumor_kit.workflows.whole_volumes import VolumePrediction, volume_json, with_volumes
 
-    paths = pictures_in(images)
     trained = trained_of_argument(run, runs)
+    named = pictures_in(images, plane or trained.plane)
     warn(trained.warning)
-    results = list(workflow.predict(trained, paths, precision))
-    good = [workflow.as_json(item, trained.classes) for item in results if not isinstance(item, BadImage)]
+    results = list(workflow.predict(trained, named, precision))
+    good = [
+        volume_json(item, trained.classes)
+        if isinstance(item, VolumePrediction)
+        else workflow.as_json(item, trained.classes)
+        for item in with_volumes(results, named, trained.certainty)
+        if not isinstance(item, BadImage)
+    ]
     bad = [item for item in results if isinstance(item, BadImage)]
     _print(good, trained.classes, as_csv, as_json)
     click.echo(NOTICE, err=True)

@@ -17,6 +17,7 @@ from braintumor_kit.runs import Run, find_run, fold_runs, table_of
 from braintumor_kit.workflows.draw_explanations import draw_overlays, draw_summary
 from braintumor_kit.workflows.evaluate_explanations import Evaluation, evaluate_explanations
 from braintumor_kit.workflows.explain import Drawing, Planned, Request, explain_into, plan
+from braintumor_kit.workflows.map_volumes import write_map_volumes
 from braintumor_kit.workflows.own_data import own_data
 from braintumor_kit.workflows.pictures import SplitPictures, evenly_spaced, split_name, split_pictures
 from braintumor_kit.workflows.trained import Trained, trained_from_file, trained_of
@@ -67,6 +68,7 @@ def _explain(
 ) -> tuple[dict[str, Any] | None, list[BadImage]]:
     folder, bad = explain_into(place, planned, wish.precision, wish.drawing, reporter)
     draw_overlays(folder, planned, wish.drawing, reporter)
+    write_map_volumes(folder, planned, wish.drawing, reporter)
     metrics = None
     if wish.evaluation:
         metrics = evaluate_explanations(folder, planned, wish.precision, wish.evaluation, reporter)

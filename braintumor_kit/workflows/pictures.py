@@ -1,24 +1,19 @@
-"""The pictures that a model is asked about: a split of a run's data set, or files."""
+"""The pictures that a model is asked about, such as those of a run; `named.py` has those that a user names."""
 
 import hashlib
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts import ImageError, InputError, Source
-from braintumor_kit.contracts.folders import is_utf8
-from braintumor_kit.contracts.pictures import PICTURE_SUFFIXES, has_suffix, is_junk, printable, read_picture
 from braintumor_kit.data.cache import Slices
 from braintumor_kit.data.dataset import BadImage, Dataset
-from braintumor_kit.data.pixels import prepare, prepare_mask
+from braintumor_kit.data.pixels import prepare_mask
 from braintumor_kit.recipe.tables import PixelsTable
-from braintumor_kit.runs import is_run
 
 Array = NDArray[Any]
 
@@ -109,70 +104,6 @@ class SplitPictures:
         if mask is None or original:
             return mask
         return prepare_mask(mask, self.original(place), self.pixels)
-
-
-@dataclass(frozen=True)
-class FilePictures:
-    """Picture files.
-
-    Attributes:
-        paths: where they are.
-        pixels: how they are prepared.
-    """
-
-    paths: Sequence[Path]
-    pixels: PixelsTable
-
-    @cached_property
-    def items(self) -> Sequence[Item]:
-        return [Item(str(path)) for path in self.paths]
-
-    @cached_property
-    def digest(self) -> str:
-        seen = (os.stat(path) for path in self.paths)
-        return _sha256([*map(str, self.paths), *(f"{file.st_size} {file.st_mtime_ns}" for file in seen)])
-
-    def prepared(self, place: int) -> NDArray[np.uint8]:
-        return prepare(self.original(place), self.pixels)
-
-    def original(self, place: int) -> Array:
-        return read_picture(self.paths[place])
-
-    def mask(self, place: int, original: bool = False) -> None:
-        return None
-
-
-def pictures_in(arguments: Sequence[str]) -> list[Path]:
-    """The files that the user means: those named, and every picture below the folders named, in order of name.
-
-    Raises:
-        InputError: where an argument does not exist or a folder holds no picture.
-    """
-    found: list[Path] = []
-    for argument in arguments:
-        path = Path(argument)
-        if is_run(argument):
-            raise InputError(f"'{argument}' is a run; name it first, before the images.")
-        if path.is_dir():
-            inside = sorted(_below(path))
-            if not inside:
-                raise InputError(f"folder '{argument}' holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}).")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise InputError(f"'{argument}' does not exist; name images, folders of images, or a run before them.")
-    odd = next((path for path in found if not is_utf8(str(path))), None)
-    if odd is not None:
-        raise InputError(f"the name of {printable(odd)} is not UTF-8, which no table could hold: rename it.")
-    return found
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        inside = path.relative_to(folder).parts
-        if has_suffix(path.name, PICTURE_SUFFIXES) and path.is_file() and not any(is_junk(part) for part in inside):
-            yield path
 
 
 def split_name(name: str | None, parts: Iterable[str | None]) -> str:

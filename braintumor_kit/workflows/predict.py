@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from braintumor_kit.evaluation.certainty import Certainty
 from braintumor_kit.evaluation.outliers import Features
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.model.precision import PRECISIONS, resolve_precision
-from braintumor_kit.workflows.pictures import FilePictures, Pictures, read_batch
+from braintumor_kit.workflows.named import FilePictures, Named
+from braintumor_kit.workflows.pictures import Pictures, read_batch
 from braintumor_kit.workflows.trained import Trained
 
 
@@ -38,13 +38,13 @@ class Prediction:
     abstain: bool | None = None
 
 
-def predict(trained: Trained, paths: Sequence[Path], precision: str = "float32") -> Iterator[Prediction | BadImage]:
+def predict(trained: Trained, named: Sequence[Named], precision: str = "float32") -> Iterator[Prediction | BadImage]:
     """Predictions in the order of the pictures; a `BadImage` in the place of one that cannot be read."""
     watch = trained.certainty is not None and trained.certainty.detects
     predictor = Predictor(trained.model, PRECISIONS[resolve_precision(precision)], watch)
-    pictures = FilePictures(paths, trained.pixels)
-    for start in range(0, len(paths), predictor.batch_size):
-        places = range(start, min(start + predictor.batch_size, len(paths)))
+    pictures = FilePictures(named, trained.pixels)
+    for start in range(0, len(named), predictor.batch_size):
+        places = range(start, min(start + predictor.batch_size, len(named)))
         yield from _predict_batch(predictor, trained.certainty, pictures, places)
 
 

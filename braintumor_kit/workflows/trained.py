@@ -10,6 +10,7 @@ import keras
 from pydantic import ValidationError
 
 from braintumor_kit.contracts import InputError
+from braintumor_kit.contracts.volumes.nifti import PLANES
 from braintumor_kit.evaluation.certainty import Certainty, load_certainty
 from braintumor_kit.model.load import is_channels_first, load_model
 from braintumor_kit.recipe.tables import PixelsTable
@@ -47,6 +48,13 @@ class Trained:
     def warning(self) -> str | None:
         """What its run's figures have to be read with."""
         return self.run.warning if self.run else None
+
+    @property
+    def plane(self) -> str:
+        """That volumes are cut in: the run's own, else axial."""
+        source = self.run.resolved.get("source") if self.run else None
+        plane = source.get("plane") if isinstance(source, dict) else None
+        return str(plane) if plane in PLANES else "axial"
 
 
 def _numbered(count: int) -> tuple[str, ...]:
