@@ -25,6 +25,15 @@ _PATIENT_AND_STUDY = (
 )  # fmt: skip
 """What a capture has in common with its scan, so that viewers put the two together."""
 
+_EVEN_IF_EMPTY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+    "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+"""Of those, what every image has to have, with or without a value (type 2)."""
+
+_ALIGNED = 2
+"""NIfTI's code of coordinates that agree with some other file's."""
+
 _DICOM_UID = "1.2.826.0.1.3680043.8.498."  # pydicom's root, free for what is made with it
 
 
@@ -44,9 +53,8 @@ def write_nifti(path: Path, volume: NiftiVolume, maps: NDArray[np.float32]) -> N
     source = volume.image
     image = type(source)(np.ascontiguousarray(stored), source.affine)
     image.header.set_xyzt_units(*source.header.get_xyzt_units())
-    for form in ("qform", "sform"):
-        code = int(source.header[f"{form}_code"])
-        getattr(image, f"set_{form}")(source.affine, code or None if form == "qform" else code or 2)
+    image.set_sform(source.affine, int(source.header["sform_code"]) or _ALIGNED)
+    image.set_qform(source.get_qform(), int(source.header["qform_code"]))
     image.header["descrip"] = f"btkit {__version__}: maps. Research use only"[:79].encode("ascii")
     with whole(path) as beside:
         named = beside.with_name(f"{beside.name}{''.join(path.suffixes[-2:])}")  # nibabel goes by the ending
@@ -65,8 +73,8 @@ def secondary_capture(
         frame: of the file, from 0.
         number: of the slice in its volume, from 1.
         picture: (H, W, 3), of the slice's own size.
-        method, target: what the map is.
-        moment: of making it.
+        method, target: what the map is; all captures of one series have the same.
+        moment: of making the series.
     """
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
@@ -77,10 +85,11 @@ def secondary_capture(
     for name in _PATIENT_AND_STUDY:
         if name in scan:
             made.add(scan[name])
-    series, instance = str(scan.get("SeriesInstanceUID", "")), str(scan.get("SOPInstanceUID", ""))
-    stamp = moment.isoformat()
-    made.SeriesInstanceUID = generate_uid(_DICOM_UID, [series, method, target, stamp])
-    made.SOPInstanceUID = generate_uid(_DICOM_UID, [instance, str(frame), method, target, stamp])
+        elif name in _EVEN_IF_EMPTY:
+            setattr(made, name, "")
+    series = str(scan.get("SeriesInstanceUID", ""))
+    made.SeriesInstanceUID = generate_uid(_DICOM_UID, [series, method, target, moment.isoformat()])
+    made.SOPInstanceUID = generate_uid(_DICOM_UID, [made.SeriesInstanceUID, str(number)])
     made.SOPClassUID = SecondaryCaptureImageStorage
     made.Modality, made.ConversionType = "OT", "WSD"
     made.SeriesNumber, made.InstanceNumber = None, number

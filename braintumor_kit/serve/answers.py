@@ -29,6 +29,23 @@ class Answer(BaseModel):
     abstain: bool | None = Field(description="Whether no class is likely enough to be answered.")
     caution: str | None = Field(description="In words, what speaks against using the answer.")
     notice: str
+    slice_number: int | None = Field(None, description="Of a volume: which slice this is of, from 1.")
+    slices: int | None = Field(None, description="Of a volume: how many it has.")
+    note: str | None = Field(None, description="What else is to be known of the upload.")
+
+
+class Peak(BaseModel):
+    """The slice of a volume on which a class is likeliest."""
+
+    slice: int
+    probability: float
+
+
+class VolumeAnswer(Answer):
+    """What the slices of a volume come to: means over those that are not flagged as unlike the training."""
+
+    slices_used: int = Field(description="Of which the means are taken.")
+    peaks: dict[str, Peak] = Field(description="By class.")
 
 
 class Explanation(Answer):

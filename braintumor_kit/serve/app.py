@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,11 +15,12 @@ from braintumor_kit.errors import BtkitError, ImageError
 from braintumor_kit.notice import NOTICE
 from braintumor_kit.progress import log
 from braintumor_kit.report.page import rendered
-from braintumor_kit.serve.answers import Answer, Explanation, Model, Refused
+from braintumor_kit.serve.answers import Answer, Explanation, Model, Refused, VolumeAnswer
 from braintumor_kit.serve.bodies import RefusedError, Uploads
 from braintumor_kit.serve.desk import BusyError, Desk, GoneError
 from braintumor_kit.serve.engine import Engine
 from braintumor_kit.serve.limits import Limits
+from braintumor_kit.serve.scans import MOST
 
 HUNG_UP = 499
 """What is noted of a request whose sender has hung up; nobody reads it."""
@@ -30,11 +31,17 @@ Method = Annotated[str, Query(max_length=200, description="Of explanation; `/api
 Target = Annotated[
     str, Query(max_length=500, description="What the map explains: predicted, a class, or CLASS-vs-CLASS.")
 ]
+Slice = Annotated[int | None, Query(ge=1, le=MOST, description="Of a volume, from 1; the middle one by default.")]
+Plane = Annotated[
+    Literal["axial", "coronal", "sagittal"] | None,
+    Query(description="That a NIfTI volume is cut in; the model's own by default."),
+]
 
 _PICTURE: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The bytes of one picture: PNG, JPEG, TIFF, WebP or another usual format.",
+        "description": "The bytes of one picture (PNG, JPEG, TIFF, WebP or another usual format), of a NIfTI volume, "
+        "of a DICOM file, or of a tar of the DICOM files of a series.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
@@ -78,27 +85,41 @@ def make_app(engine: Engine, limits: Limits) -> FastAPI:
         return engine.model(limits)
 
     @app.post("/api/predict", response_model=Answer, openapi_extra=_PICTURE, responses=_REFUSALS)
-    async def predict(request: Request) -> Answer:
+    async def predict(request: Request, slice: Slice = None, plane: Plane = None) -> Answer:
         """Class probabilities of one picture, with what speaks against using them."""
-        content = await uploads.read(request)
-        return await desk.do(lambda: engine.predict(content), request.is_disconnected)
+        async with uploads.held(request) as content:
+            return await desk.do(lambda: engine.predict(content, slice, plane), request.is_disconnected)
+
+    @app.post("/api/volume", response_model=VolumeAnswer, openapi_extra=_PICTURE, responses=_REFUSALS)
+    async def volume(request: Request, plane: Plane = None) -> VolumeAnswer:
+        """The same of a whole volume: what its slices come to, and where each class is likeliest."""
+        async with uploads.held(request) as content:
+            return await desk.do(lambda: engine.volume(content, plane), request.is_disconnected)
 
     @app.post("/api/explain", response_model=Explanation, openapi_extra=_PICTURE, responses=_REFUSALS)
-    async def explain(request: Request, method: Method = "gradcam", target: Target = "predicted") -> Explanation:
-        """The same with a map of where the network looks."""
+    async def explain(
+        request: Request, method: Method = "gradcam", target: Target = "predicted", slice: Slice = None,
+        plane: Plane = None,
+    ) -> Explanation:  # fmt: skip
+        """One picture's probabilities with a map of where the network looks."""
         engine.check(method, target)
-        content = await uploads.read(request)
-        return await desk.do(lambda: engine.explain(content, method, target), request.is_disconnected)
+        async with uploads.held(request) as content:
+            return await desk.do(lambda: engine.explain(content, method, target, slice, plane), request.is_disconnected)
 
     @app.post(
         "/api/summary", response_class=HTMLResponse, openapi_extra=_PICTURE,
         responses={200: {"content": {"text/html": {}}, "description": "The page."}, **_REFUSALS},
     )  # fmt: skip
-    async def summary(request: Request, method: Method = "gradcam", target: Target = "predicted") -> str:
+    async def summary(
+        request: Request, method: Method = "gradcam", target: Target = "predicted", slice: Slice = None,
+        plane: Plane = None,
+    ) -> str:  # fmt: skip
         """One page, to print or keep: the picture, its map, the probabilities and what speaks against them."""
         engine.check(method, target)
-        content = await uploads.read(request)
-        found = await desk.do(lambda: engine.explain(content, method, target), request.is_disconnected)
+        async with uploads.held(request) as content:
+            found = await desk.do(
+                lambda: engine.explain(content, method, target, slice, plane), request.is_disconnected
+            )
         return rendered("summary.html", found=found, model=engine.model(limits))
 
     return app

@@ -113,7 +113,5 @@ def _write_dicom(
         shown = in_colour(np.rint(to_display(original)).astype(np.uint8))
         values = _own_size(folder, stack, row, original, drawing)
         drawn = heat(shown, values, top, method.signed) if top else shown
-        made = secondary_capture(
-            scan, series.places[place].frame, place + 1, drawn, method.name, str(row["target"]), moment
-        )
+        made = secondary_capture(scan, series.places[place].frame, place + 1, drawn, method.name, stack.target, moment)
         write_dicom(inside / f"{place + 1:04d}.dcm", made)

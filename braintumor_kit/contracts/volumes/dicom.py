@@ -122,48 +122,35 @@ class DicomFile:
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame, ready to be shown.
+    """A frame, nearly ready to be shown.
 
     Attributes:
-        values: rescaled, float64 (H, W); or colour, uint8 or uint16 (H, W, 3).
-        declared: what the window or table that the file declares makes of them, uint8 (H, W); None where it has none.
+        values: rescaled, float64 (H, W); stored colours as they are.
+        ready: what a viewer shows, uint8 or uint16, where the file alone decides that: colour, bytes that are shown as
+            they are, or values through the window or table that it declares. None where the range of values decides.
+        range: the lowest and highest value, padding aside; None where there are none.
         inverted: whether low values are bright.
-        plain: bytes that are shown as they are.
-        padding: the value outside the scan, which no range should count; None where none is named.
     """
 
     values: NDArray[Any]
-    declared: NDArray[np.uint8] | None
-    inverted: bool
-    plain: bool
-    padding: float | None
-
-    @property
-    def range(self) -> tuple[float, float] | None:
-        """The lowest and highest value, padding aside; None of colour, and where there are none."""
-        if self.values.ndim == 3:
-            return None
-        return finite_range(self.values if self.padding is None else self.values[self.values != self.padding])
+    ready: NDArray[Any] | None
+    range: tuple[float, float] | None = None
+    inverted: bool = False
 
     def picture(self, ends: tuple[float, float] | None) -> NDArray[Any]:
         """What a viewer shows: uint8 or uint16.
 
         Args:
-            ends: values that are black and white where the file declares no window.
+            ends: values that are black and white where the file alone does not decide.
         """
-        if self.values.ndim == 3:
-            return self.values
-        if self.declared is not None:
-            grey = self.declared
-        elif self.plain:
-            grey = self.values.astype(np.uint8)
-        else:
-            grey = shown(self.values, *(ends or (0.0, 0.0)))
+        if self.ready is not None:
+            return self.ready
+        grey = shown(self.values, *(ends or (0.0, 0.0)))
         return 255 - grey if self.inverted else grey
 
 
 def read_frame(file: DicomFile, frame: int) -> Frame:
-    """One frame: stored values, rescaled, with its window.
+    """One frame: stored values, rescaled, with what decides how they are shown.
 
     Raises:
         ImageError: where it cannot be read.
@@ -171,7 +158,6 @@ def read_frame(file: DicomFile, frame: int) -> Frame:
     header = file.header()
     stored = file.values(frame, header)
     with _damage_of(file.name):
-        words = _words_of(header, frame)
         kind = str(header.get("PhotometricInterpretation", "MONOCHROME2")).strip().upper()
         if kind == "PALETTE COLOR":
             from pydicom.pixels import apply_color_lut
@@ -180,20 +166,22 @@ def read_frame(file: DicomFile, frame: int) -> Frame:
             if stored.dtype != np.uint8:  # entries of 16 bits; their high bytes are the colour
                 stored = (stored >> 8).astype(np.uint8)
         if stored.ndim == 3:
-            return Frame(_colour(stored), None, False, False, None)
-        return _grey(stored, words, inverted=kind == "MONOCHROME1")
+            return Frame(stored, _colour(stored))
+        return _grey(stored, _words_of(header, frame), inverted=kind == "MONOCHROME1")
 
 
 def _grey(stored: NDArray[Any], words: "Dataset", inverted: bool) -> Frame:
     from pydicom.pixels import apply_modality_lut
 
     values = apply_modality_lut(stored, words).astype(np.float64)
+    ready = _windowed(values, words)
+    if ready is None and stored.dtype == np.uint8 and words.get("BitsStored") == 8 and (values == stored).all():
+        ready = stored
+    if ready is not None:
+        return Frame(values, 255 - ready if inverted else ready)
     padding = words.get("PixelPaddingValue")
-    if isinstance(padding, int):
-        padding = float(apply_modality_lut(np.array([[padding]]).astype(stored.dtype), words)[0, 0])
-    bits = int(words.get("BitsStored") or 0)
-    plain = stored.dtype == np.uint8 and bits == 8 and np.array_equal(values, stored)
-    return Frame(values, _windowed(values, words), inverted, plain, padding)
+    inside = values if padding is None else values[stored != padding]
+    return Frame(values, None, finite_range(inside), inverted)
 
 
 def _windowed(values: NDArray[np.float64], words: "Dataset") -> NDArray[np.uint8] | None:
@@ -338,5 +326,5 @@ def _damage_of(name: str) -> Iterator[None]:
     except (ImageError, InputError):
         raise
     except Exception as error:
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        words = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageError(f"{printable(name)} is cut off or damaged: {words}") from error

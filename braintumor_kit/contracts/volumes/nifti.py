@@ -235,5 +235,5 @@ def _damage_of(name: str) -> Iterator[None]:
     except ImageError:
         raise
     except (Exception, zlib.error) as error:
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        words = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageError(f"{printable(name)} is cut off or damaged: {words}") from error

@@ -68,8 +68,7 @@ class DicomSeries(Volume):
     def picture(self, place: int) -> NDArray[Any]:
         file, number, _ = self.places[place]
         frame = read_frame(file, number)
-        plain = frame.values.ndim == 3 or frame.declared is not None or frame.plain
-        return frame.picture(None if plain else self._ends)
+        return frame.picture(self._ends if frame.ready is None else None)
 
     def header(self, place: int) -> "Dataset":
         """Everything that the file of a slice says but its pixels.

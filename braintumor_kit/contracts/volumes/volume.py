@@ -51,7 +51,7 @@ def shown(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """
     if not high > low:
         return np.zeros(values.shape, np.uint8)
-    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    scaled = (values.astype(np.float64) - low) / (high - low) * 255
     return np.rint(np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).clip(0, 255)).astype(np.uint8)
 
 

@@ -62,15 +62,76 @@ function addPanel(method) {
   return panel;
 }
 
+// Volumes: which slice is looked at
+
+function where(scan) {
+  const said = new URLSearchParams();
+  if (scan.slice) said.set("slice", scan.slice);
+  if (scan.plane) said.set("plane", scan.plane);
+  return said;
+}
+
+function showVolume(scan, found) {
+  at("volume").hidden = !found.slices;
+  if (!found.slices) return;
+  scan.slice = found.slice_number;
+  at("slice").max = found.slices;
+  at("slice").value = found.slice_number;
+  at("slice").disabled = found.slices === 1;
+  at("whole").disabled = found.slices === 1;
+  at("slice-number").textContent = `${found.slice_number} of ${found.slices}`;
+  at("plane").value = scan.plane || "";
+  at("plane-choice").hidden = !/\.nii(\.gz)?$/i.test(scan.name);
+  at("note").textContent = found.note || "";
+}
+
+function goTo(number) {
+  const scan = state.scans[state.current];
+  if (!scan || !scan.content) return;
+  scan.slice = number;
+  if (number) at("slice-number").textContent = `${number} of ${at("slice").max}`;
+  for (const panel of state.panels) { panel.predicted = null; explain(panel); }
+}
+
+async function wholeVolume() {
+  const scan = state.scans[state.current];
+  at("whole").disabled = true;
+  say(`Looking at every slice of ${scan.name}.`);
+  try {
+    const found = await (await ask(`/api/volume?${where(scan)}`, scan.content)).json();
+    if (scan === state.scans[state.current]) showWhole(found);
+    say("");
+  } catch (error) { complain(`${scan.name}: ${error.message}`); say(""); }
+  at("whole").disabled = false;
+}
+
+function showWhole(found) {
+  const shown = found.calibrated || found.probabilities, words = document.createElement("p"), jumps = document.createElement("p");
+  words.textContent = `The volume: ${found.predicted}, p = ${shown[found.predicted].toFixed(3)}, a mean over ${found.slices_used} of ` +
+    `${found.slices} slices. ${found.caution || ""}`;
+  jumps.append("Likeliest slice of ");
+  for (const [name, peak] of Object.entries(found.peaks)) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = `${name}: ${peak.slice} (p = ${peak.probability.toFixed(2)})`;
+    button.addEventListener("click", () => { at("slice").value = peak.slice; goTo(peak.slice); });
+    jumps.append(button);
+  }
+  at("whole-answer").replaceChildren(words, jumps);
+}
+
 // What a panel wants to know of a scan. Which class "the predicted class" is, the network says.
 async function query(panel, scan, signal) {
   const target = panel.find("target").value, against = panel.find("against").value;
   let first = target;
   if (target === "predicted" && against) {
-    if (!panel.predicted) panel.predicted = (await (await ask("/api/predict", scan.content, signal)).json()).predicted;
+    if (!panel.predicted) panel.predicted = (await (await ask(`/api/predict?${where(scan)}`, scan.content, signal)).json()).predicted;
     first = panel.predicted;
   }
-  return new URLSearchParams({ method: panel.find("method").value, target: against ? `${first}-vs-${against}` : target });
+  const wish = where(scan);
+  wish.set("method", panel.find("method").value);
+  wish.set("target", against ? `${first}-vs-${against}` : target);
+  return wish;
 }
 
 // A panel without a map: what was there is of another wish.
@@ -100,8 +161,9 @@ async function explain(panel) {
     panel.found = { ...found, scan, wish };
     panel.predicted = found.predicted;
     showAnswer(found);
+    showVolume(scan, found);
     showMap(panel, scan, found);
-    say(`${scan.name}: ${found.predicted}. ${found.caution || ""}`);
+    say(`${scan.name}${found.slices ? `, slice ${found.slice_number}` : ""}: ${found.predicted}. ${found.caution || ""}`);
   } catch (error) {
     if (waits.signal.aborted) return; // something else is wanted by now
     panel.find("says").textContent = error.message;
@@ -117,8 +179,8 @@ async function explain(panel) {
 async function classAlone(scan) {
   if (!at("answer").hidden || state.panels.some((panel) => panel.found)) return;
   try {
-    const found = await (await ask("/api/predict", scan.content)).json();
-    if (scan === state.scans[state.current]) showAnswer(found);
+    const found = await (await ask(`/api/predict?${where(scan)}`, scan.content)).json();
+    if (scan === state.scans[state.current]) { showAnswer(found); showVolume(scan, found); }
   } catch (error) { /* what is wrong has been said */ }
 }
 
@@ -169,7 +231,10 @@ function showMap(panel, scan, found) {
 
 function bytes(text) { return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)); }
 
-function named(found, ending) { return `${found.scan.name.replace(/\.[^.]*$/, "")}.${found.method}.${ending}`; }
+function named(found, ending) {
+  const slice = found.slices > 1 ? `.${found.slice_number}` : "";
+  return `${found.scan.name.replace(/(\.nii\.gz|\.[^.]*)$/i, "")}${slice}.${found.method}.${ending}`;
+}
 
 function save(content, name, type) {
   const link = document.createElement("a");
@@ -201,10 +266,35 @@ async function saveSummary(panel) {
 
 // Scans
 
-function take(files) {
-  const first = state.scans.length;
-  for (const file of files) {
-    const number = state.scans.push({ name: file.name, file, content: null }) - 1;
+async function isDicom(file) {
+  try { return new TextDecoder("latin1").decode(await file.slice(128, 132).arrayBuffer()) === "DICM"; } catch (error) { return false; }
+}
+
+// Files as one tar (POSIX ustar), which the API takes for a series.
+async function packed(files) {
+  const pieces = [], letters = new TextEncoder();
+  for (const [number, file] of files.entries()) {
+    const head = new Uint8Array(512), put = (text, place) => head.set(letters.encode(text), place);
+    const octal = (value, digits) => value.toString(8).padStart(digits, "0");
+    put(octal(number, 8), 0);
+    put("0000644\0", 100);
+    put(`${octal(file.size, 11)}\0`, 124);
+    put(`${octal(0, 11)}\0`, 136);
+    put("        ", 148);
+    put("0", 156);
+    put("ustar\x0000", 257);
+    put(`${octal(head.reduce((sum, byte) => sum + byte, 0), 6)}\0 `, 148);
+    pieces.push(head, file, new Uint8Array((512 - (file.size % 512)) % 512));
+  }
+  return new File([...pieces, new Uint8Array(1024)], `${files[0].name} and ${files.length - 1} more`);
+}
+
+async function take(files) {
+  const all = [...files], kinds = await Promise.all(all.map(isDicom)), first = state.scans.length;
+  const series = all.filter((file, place) => kinds[place]);
+  const scans = series.length > 1 ? [await packed(series), ...all.filter((file, place) => !kinds[place])] : all;
+  for (const file of scans) {
+    const number = state.scans.push({ name: file.name, file, content: null, slice: null, plane: "" }) - 1;
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = file.name;
@@ -216,12 +306,30 @@ function take(files) {
   if (state.scans.length > first) choose(first);
 }
 
+// What was dropped, the files of folders too.
+async function dropped(carried) {
+  const entries = [...carried.items].map((item) => item.webkitGetAsEntry && item.webkitGetAsEntry());
+  if (!entries.some((entry) => entry && entry.isDirectory)) return carried.files;
+  const found = [];
+  const open = async (entry) => {
+    if (entry.isFile) { found.push(await new Promise((go, no) => entry.file(go, no))); return; }
+    const reader = entry.createReader();
+    for (let some = [null]; some.length;) {
+      some = await new Promise((go, no) => reader.readEntries(go, no));
+      for (const inside of some) await open(inside);
+    }
+  };
+  for (const entry of entries) if (entry) await open(entry).catch(() => complain("A folder cannot be read."));
+  return found.filter((file) => !file.name.startsWith("."));
+}
+
 async function choose(number) {
   const scan = state.scans[state.current = number];
   document.querySelectorAll("#scans button").forEach((button, place) => button.setAttribute("aria-pressed", String(place === number)));
   complain("");
   say("");
-  at("answer").hidden = true; // it is of another scan
+  at("answer").hidden = at("volume").hidden = true; // they are of another scan
+  at("whole-answer").replaceChildren();
   for (const panel of state.panels) blank(panel);
   try {
     if (scan.file.size > state.model.upload_bytes) {
@@ -249,6 +357,16 @@ async function begin() {
   const usual = state.model.methods.includes("gradcam") ? "gradcam" : state.model.methods[0];
   addPanel(usual);
   at("file").addEventListener("change", (event) => { take(event.target.files); event.target.value = ""; });
+  at("slice").addEventListener("input", (event) => { at("slice-number").textContent = `${event.target.value} of ${event.target.max}`; });
+  at("slice").addEventListener("change", (event) => goTo(Number(event.target.value)));
+  at("plane").addEventListener("change", (event) => {
+    const scan = state.scans[state.current];
+    scan.plane = event.target.value;
+    scan.slice = null; // as many as there are in that plane
+    at("whole-answer").replaceChildren();
+    goTo(null);
+  });
+  at("whole").addEventListener("click", wholeVolume);
   at("opacity").addEventListener("input", (event) => document.documentElement.style.setProperty("--opacity", event.target.value / 100));
   at("zoom").addEventListener("input", (event) => document.documentElement.style.setProperty("--zoom", event.target.value / 100));
   at("compare").addEventListener("change", (event) => {
@@ -264,7 +382,7 @@ async function begin() {
     document.addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.add("over"); });
   }
   for (const kind of ["dragleave", "drop"]) document.addEventListener(kind, () => document.body.classList.remove("over"));
-  document.addEventListener("drop", (event) => { event.preventDefault(); take(event.dataTransfer.files); });
+  document.addEventListener("drop", (event) => { event.preventDefault(); dropped(event.dataTransfer).then(take); });
   document.body.dataset.ready = "yes";
 }
 
