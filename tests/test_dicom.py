@@ -5,13 +5,16 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pydicom.data
 import pytest
 from btkit_plugins.sources.dicom import Dicom, DicomOptions
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
+from pydicom.uid import HTJ2K, JPEGLosslessSV1
 from volumes import AXIAL, dicom, save, save_series
 
 from braintumor_kit.contracts.volumes.dicom import DicomFile, read_frame
@@ -207,6 +210,7 @@ def test_one_picture_in_every_transfer_syntax(name: str) -> None:
     [
         ("SC_rgb_jpeg_gdcm.dcm", (100, 100, 3)),  # JPEG lossless, the usual one in clinics
         ("JPEG2000.dcm", (1024, 256)),
+        ("JPGExtended.dcm", (1024, 256)),  # twelve bits
         ("JPEGLSNearLossless_16.dcm", (50, 10)),
         ("SC_rgb_rle_2frame.dcm", (100, 100, 3)),
         ("examples_palette.dcm", (350, 800, 3)),
@@ -289,16 +293,25 @@ def test_headers_that_lie(words: dict[str, Any], reason: str, tmp_path: Path) ->
     assert reason in str(refused.value)
 
 
-def test_a_syntax_that_nothing_unpacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Missing:
-        is_available = False
+def test_lossless_jpeg_of_sixteen_bits_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-900, 3000, (24, 36)).astype(np.int16)
+    made = dicom(values, RescaleSlope="1", RescaleIntercept="0")
+    packed = imagecodecs.jpeg8_encode(values.view(np.uint16), lossless=True)
+    made.PixelData = encapsulate([packed])
+    made.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    save(made, tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_frame(DicomFile("a.dcm", tmp_path / "a.dcm"), 0).values, values)
 
-    monkeypatch.setattr("pydicom.pixels.get_decoder", lambda syntax: Missing)
+
+def test_a_syntax_that_nothing_unpacks_is_named(tmp_path: Path) -> None:
+    made = pydicom.dcmread(PACKAGED / "MR_small_jp2klossless.dcm")
+    made.file_meta.TransferSyntaxUID = HTJ2K
+    save(made, tmp_path / "a.dcm")
     with pytest.raises(ImageError) as refused:
-        packaged("MR_small_jp2klossless.dcm").picture(0)
+        read_frame(DicomFile("a.dcm", tmp_path / "a.dcm"), 0)
     assert str(refused.value) == (
-        "MR_small_jp2klossless.dcm is compressed (JPEG 2000 Image Compression (Lossless Only)), and nothing here "
-        "unpacks that: pip install 'braintumor-kit[dicom]'"
+        "a.dcm is compressed (High-Throughput JPEG 2000 Image Compression), and nothing here unpacks that: "
+        "pip install 'braintumor-kit[dicom]'"
     )
 
 

@@ -13,6 +13,7 @@ from watched import carried_out
 SEED = int(os.environ.get("BTKIT_FUZZ_SEED", "8"))
 COMMANDS = {
     "images": 100,  # of twenty pictures each
+    "volumes": 50,  # of twenty files each
     "mats": 500,
     "indices": 500,
     "models": 200,

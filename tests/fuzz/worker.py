@@ -23,8 +23,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, required=True)
     given = parser.parse_args()
     import cases
+    import volume_cases
 
-    case = cases.KINDS[given.kind](given.folder)
+    case = {**cases.KINDS, **volume_cases.KINDS}[given.kind](given.folder)
     case(np.random.default_rng(0), given.folder / "warm")  # what is imported and allocated once
     _tell(ready=True)
     idle = _memory("VmRSS")

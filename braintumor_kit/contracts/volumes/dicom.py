@@ -86,7 +86,7 @@ class DicomFile:
         require_dicom()
         import pydicom
 
-        with self._open() as file, _damage_of(self.name):
+        with self._open() as file, damage_of(self.name):
             _refuse_bombs(file, self.name)
             header = pydicom.dcmread(file, stop_before_pixels=True)
             _check_size(header, self.name)
@@ -101,11 +101,13 @@ class DicomFile:
         import pydicom
         from pydicom.pixels import pixel_array
 
-        with self._open() as file, _damage_of(self.name):
-            _refuse_undecodable(header, self.name)
+        with self._open() as file, damage_of(self.name):
+            decoder = _decoder(header, self.name)
             # Of a deflated file no frame can be found before the whole is unpacked.
             whole = pydicom.dcmread(file) if header.file_meta.TransferSyntaxUID == _DEFLATED else file
-            found: NDArray[Any] = pixel_array(whole, index=None if frames_of(header) == 1 else frame)
+            found: NDArray[Any] = pixel_array(
+                whole, index=None if frames_of(header) == 1 else frame, decoding_plugin=decoder
+            )
         if found.shape[:2] != (header.Rows, header.Columns) or found.ndim not in (2, 3):
             raise ImageError(f"{printable(self.name)} is cut off or damaged: it says {header.Rows} x {header.Columns} "
                              f"pixels and holds {' x '.join(map(str, found.shape))}")  # fmt: skip
@@ -157,7 +159,7 @@ def read_frame(file: DicomFile, frame: int) -> Frame:
     """
     header = file.header()
     stored = file.values(frame, header)
-    with _damage_of(file.name):
+    with damage_of(file.name):
         kind = str(header.get("PhotometricInterpretation", "MONOCHROME2")).strip().upper()
         if kind == "PALETTE COLOR":
             from pydicom.pixels import apply_color_lut
@@ -306,19 +308,24 @@ def _refuse_bombs(file: BinaryIO, name: str) -> None:
     file.seek(0)
 
 
-def _refuse_undecodable(header: "Dataset", name: str) -> None:
-    from pydicom.pixels import get_decoder
+def _decoder(header: "Dataset", name: str) -> str:
+    """What of pydicom unpacks a file; "" where it is not compressed."""
+    from braintumor_kit.contracts.volumes.codecs import decoder_of  # it imports pydicom
 
     syntax = header.file_meta.TransferSyntaxUID
-    if syntax.is_compressed and syntax != _DEFLATED and not get_decoder(syntax).is_available:
+    if not syntax.is_encapsulated:
+        return ""
+    found = decoder_of(syntax)
+    if found is None:
         raise ImageError(
             f"{printable(name)} is compressed ({syntax.name}), and nothing here unpacks that: "
             "pip install 'braintumor-kit[dicom]'"
         )
+    return found
 
 
 @contextmanager
-def _damage_of(name: str) -> Iterator[None]:
+def damage_of(name: str) -> Iterator[None]:
     """What pydicom and its decoders raise on damaged files is that file's fault: nothing else runs here."""
     try:
         with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from braintumor_kit.contracts.volumes.dicom import DicomFile, frames_of, position_of, read_frame
+from braintumor_kit.contracts.volumes.dicom import DicomFile, damage_of, frames_of, position_of, read_frame
 from braintumor_kit.contracts.volumes.volume import Volume
 from braintumor_kit.errors import ImageError
 
@@ -129,6 +129,11 @@ def find_series(files: Iterable[DicomFile], folder: str) -> tuple[list[DicomSeri
 
 def _frames(file: DicomFile) -> list[_Found]:
     header = file.header()
+    with damage_of(file.name):  # what a header holds is converted when it is asked for
+        return _frames_of(file, header)
+
+
+def _frames_of(file: DicomFile, header: "Dataset") -> list[_Found]:
     words = {
         "series": str(header.get("SeriesInstanceUID") or os.path.dirname(file.name)),
         "uid": str(header.get("SeriesInstanceUID") or ""),
