@@ -156,7 +156,7 @@ def test_more_pixels_than_are_taken_are_refused(client: httpx.Client) -> None:
 
 
 def test_a_large_upload_ends_early(client: httpx.Client) -> None:
-    assert client.post("/api/predict", content=bytes(17 * 2**20)).status_code == 413
+    assert client.post("/api/predict", content=bytes(129 * 2**20)).status_code == 413
     sent = 0
 
     def pieces() -> Iterator[bytes]:
@@ -170,7 +170,7 @@ def test_a_large_upload_ends_early(client: httpx.Client) -> None:
     except httpx.WriteError:  # the connection is closed before all was sent
         status = 413
     assert status == 413
-    assert sent < 200 * 2**20
+    assert sent < 300 * 2**20
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ class Slow:
         self.go = threading.Event()
         self.begun = threading.Event()
 
-    def predict(self, content: bytes) -> dict[str, Any]:
+    def predict(self, content: bytes, slice: int | None, plane: str | None) -> dict[str, Any]:
         self.begun.set()
         self.go.wait(20)
         return {
@@ -457,9 +457,18 @@ def test_uploads_at_once_are_bounded() -> None:
         assert client.post("/api/predict", content=b"x").status_code == 429
 
 
+def test_bytes_of_uploads_are_bounded_and_given_back() -> None:
+    engine = Slow()
+    engine.go.set()
+    with in_process(engine, held_bytes=1000) as client:
+        assert client.post("/api/predict", content=b"x" * 1001).status_code == 429
+        for _ in range(3):  # each is answered before the next comes
+            assert client.post("/api/predict", content=b"x" * 900).status_code == 200
+
+
 def test_a_fault_of_btkit_is_told_without_its_traceback() -> None:
     class Broken(Slow):
-        def predict(self, content: bytes) -> dict[str, Any]:
+        def predict(self, content: bytes, slice: int | None, plane: str | None) -> dict[str, Any]:
             raise RuntimeError("inside")
 
     with in_process(Broken()) as client:
@@ -496,6 +505,6 @@ def test_no_request_that_the_description_allows_breaks_it(address: str) -> None:
 def test_the_description_names_every_route_and_refusal(client: httpx.Client) -> None:
     found: Callable[..., Any] = client.get("/api/openapi.json").json
     paths = found()["paths"]
-    assert set(paths) == {"/api/model", "/api/predict", "/api/explain", "/api/summary"}
+    assert set(paths) == {"/api/model", "/api/predict", "/api/volume", "/api/explain", "/api/summary"}
     assert {"200", "408", "413", "422", "429"} <= set(paths["/api/explain"]["post"]["responses"])
     assert "application/octet-stream" in paths["/api/predict"]["post"]["requestBody"]["content"]

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from pages import VIEWS, chromium, opened, overflow, until, violations
 from playwright.sync_api import Browser, Page
 from test_serve import png, serving
+from volumes import as_nifti, phantom, save_series
 
 DROP = """([name, text]) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -155,3 +157,64 @@ def test_it_works_by_keyboard_alone(browser: Browser, address: str, tmp_path: Pa
         assert page.evaluate("document.activeElement.id") == "zoom"
         page.keyboard.press("ArrowRight")
         assert page.input_value("#zoom") == "125"
+
+
+# Volumes
+
+DROP_MANY = """(files) => {
+    const carried = new DataTransfer();
+    for (const [name, text] of files) {
+        carried.items.add(new File([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], name));
+    }
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true }));
+}"""
+
+
+def drop_many(page: Page, files: list[Path]) -> None:
+    page.wait_for_selector("body[data-ready]")
+    page.evaluate(DROP_MANY, [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in files])
+
+
+@pytest.mark.parametrize("form", ["nifti", "dicom"])
+@pytest.mark.parametrize(("width", "scheme"), [VIEWS[0], VIEWS[3]])
+def test_a_volume_is_stepped_through(
+    width: int, scheme: str, form: str, browser: Browser, address: str, finished: Path, tmp_path: Path, btkit: Any
+) -> None:
+    slices = phantom(5)
+    if form == "nifti":
+        nibabel.save(as_nifti(slices, "RAS"), tmp_path / "scan.nii.gz")
+        files = [tmp_path / "scan.nii.gz"]
+    else:
+        save_series(slices, tmp_path)
+        files = sorted(tmp_path.iterdir())
+    *each, whole = json.loads(btkit("predict", finished, *files, "--json").out)
+    with opened(browser, address, width, scheme, accept_downloads=True) as (page, heard):
+        drop_many(page, files)
+        answered(page)
+        assert page.locator("#scans li").count() == 1
+        assert page.text_content("#slice-number") == "3 of 5"
+        assert page.text_content("#predicted") == each[2]["predicted"]
+        page.fill("#slice", "5")
+        page.dispatch_event("#slice", "change")
+        until(page, "document.querySelector('#status').textContent.includes('slice 5')")
+        answered(page)
+        assert page.text_content("#sure") == f"p = {each[4]['calibrated'][each[4]['predicted']]:.3f}"
+        page.click("#whole")
+        page.wait_for_selector("#whole-answer p")
+        words = page.text_content("#whole-answer p") or ""
+        assert words.startswith(f"The volume: {whole['predicted']}, p = {whole['calibrated'][whole['predicted']]:.3f}")
+        name, peak = next(iter(whole["peaks"].items()))
+        page.click(f"#whole-answer button:has-text('{name}:')")
+        until(page, f"document.querySelector('#status').textContent.includes('slice {peak['slice']}:')")
+        answered(page)
+        with page.expect_download() as kept:
+            page.click(".save-map")
+        assert kept.value.suggested_filename.endswith(f".{peak['slice']}.gradcam.npy")
+        assert page.is_visible("#plane") == (form == "nifti")
+        if form == "nifti":
+            page.select_option("#plane", "coronal")
+            until(page, "document.querySelector('#slice-number').textContent === '33 of 64'")
+            answered(page)
+        assert heard.errors == []
+        assert violations(page) == []
+        assert overflow(page) == 0
