@@ -129,16 +129,17 @@ def explain(
         from braintumor_kit.workflows import explain_run as workflow
         from braintumor_kit.workflows.evaluate_explanations import Evaluation
         from braintumor_kit.workflows.explain import Drawing, Request
-        from braintumor_kit.workflows.named import FilePictures, pictures_in
+        from braintumor_kit.workflows.named import FilePictures, files_in
         from braintumor_kit.workflows.pictures import Pictures
         from braintumor_kit.workflows.trained import Trained, trained_of_argument
 
     plugins = [load_explainer(name, values, known) for name, values in options.items()]
+    files = files_in(images) if images else None
     told = reporter()
     explained: Sequence[tuple[Trained, Pictures]]
-    if images:
+    if files is not None:
         trained = trained_of_argument(model, runs, any_end=True)
-        named = list({one.name: one for one in pictures_in(images, plane or trained.plane)}.values())
+        named = list({one.name: one for one in files.pictures(plane or trained.plane)}.values())
         explained, place = [(trained, FilePictures(named, trained.pixels))], out or Path("explanations")
         warn(trained.warning)
     else:

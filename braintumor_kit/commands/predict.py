@@ -41,12 +41,13 @@ def predict(
     with large_imports():
         from braintumor_kit.data.dataset import BadImage
         from braintumor_kit.workflows import predict as workflow
-        from braintumor_kit.workflows.named import pictures_in
+        from braintumor_kit.workflows.named import files_in
         from braintumor_kit.workflows.trained import trained_of_argument
         from braintumor_kit.workflows.whole_volumes import VolumePrediction, volume_json, with_volumes
 
+    files = files_in(images)
     trained = trained_of_argument(run, runs)
-    named = pictures_in(images, plane or trained.plane)
+    named = files.pictures(plane or trained.plane)
     warn(trained.warning)
     results = list(workflow.predict(trained, named, precision))
     good = [

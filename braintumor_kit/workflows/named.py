@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,15 +86,37 @@ class FilePictures:
         return None
 
 
-def pictures_in(arguments: Sequence[str], plane: str = "axial") -> list[Named]:
-    """The pictures that the user means: files named, and all below the folders named, in order of name; the slices of
-    a volume in their own order. DICOM files named one by one are sorted into series, like those of a folder.
+@dataclass(frozen=True)
+class Files:
+    """Files that the user means, not yet looked into.
 
-    Args:
-        plane: that NIfTI volumes are cut in.
+    Attributes:
+        paths: all of them.
+        named: those that were named one by one.
+    """
+
+    paths: Sequence[Path]
+    named: frozenset[Path]
+
+    def pictures(self, plane: str = "axial") -> list[Named]:
+        """Their pictures in the same order; the slices of a volume in their own, and a series where the first of its
+        files stands. DICOM files named one by one are sorted into series, like those of a folder.
+
+        Args:
+            plane: that NIfTI volumes are cut in.
+
+        Raises:
+            InputError: where the extra [dicom] is missing.
+        """
+        return list(_opened(self.paths, self.named, plane))
+
+
+def files_in(arguments: Sequence[str]) -> Files:
+    """The files that the user means: those named, and all pictures and volumes below the folders named, in order of
+    name.
 
     Raises:
-        InputError: where an argument does not exist or a folder holds no picture, or the extra [dicom] is missing.
+        InputError: where an argument does not exist or a folder holds no picture.
     """
     found: list[Path] = []
     named = set()
@@ -117,7 +139,7 @@ def pictures_in(arguments: Sequence[str], plane: str = "axial") -> list[Named]:
     odd = next((path for path in found if not is_utf8(str(path))), None)
     if odd is not None:
         raise InputError(f"the name of {printable(odd)} is not UTF-8, which no table could hold: rename it.")
-    return list(_opened(found, named, plane))
+    return Files(found, frozenset(named))
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -131,8 +153,7 @@ def _is_meant(path: Path) -> bool:
     return has_suffix(path.name, PICTURE_SUFFIXES) or is_nifti(path.name) or is_dicom(path)
 
 
-def _opened(paths: Sequence[Path], named: set[Path], plane: str) -> Iterator[Named]:
-    """Pictures in the order of the paths; a series stands where the first of its files does."""
+def _opened(paths: Sequence[Path], named: Set[Path], plane: str) -> Iterator[Named]:
     # A file named for a picture is one, whatever it begins with.
     kept = [path for path in paths if path.is_file() and not has_suffix(path.name, PICTURE_SUFFIXES)]
     dicom = [path for path in kept if not is_nifti(path.name) and is_dicom(path)]
@@ -148,7 +169,7 @@ def _opened(paths: Sequence[Path], named: set[Path], plane: str) -> Iterator[Nam
             yield Named(str(path), path)
 
 
-def _by_first_file(paths: Sequence[Path], named: set[Path]) -> dict[Path, list[Named]]:
+def _by_first_file(paths: Sequence[Path], named: Set[Path]) -> dict[Path, list[Named]]:
     """Under the first of its files, the slices of each series; and under its own path each file that is none.
 
     DICOM that holds no picture, such as reports and DICOMDIR, is passed over where only its folder was named.
