@@ -29,19 +29,19 @@ from braintumor_kit.visible import visible
 @click.option("--csv", "as_csv", is_flag=True, help="Print the result as CSV.")
 @json_option
 def predict(arguments: tuple[str, ...], runs: Path, precision: str, as_csv: bool, as_json: bool) -> None:
-    """Class probabilities for IMAGE files or folders, from RUN (a run folder or a .keras file; the newest run where
-    it is left out)."""
+    """Class probabilities for IMAGE files or folders, from RUN (a run folder, a .keras or an .onnx file; the newest
+    run where it is left out)."""
     run, images = divide(arguments)
     if not images:
         raise click.UsageError("name at least one image or folder of images.")
     with large_imports():
         from braintumor_kit.data.dataset import BadImage
         from braintumor_kit.workflows import predict as workflow
+        from braintumor_kit.workflows.exported import answering_of_argument
         from braintumor_kit.workflows.pictures import pictures_in
-        from braintumor_kit.workflows.trained import trained_of_argument
 
     paths = pictures_in(images)
-    trained = trained_of_argument(run, runs)
+    trained = answering_of_argument(run, runs)
     warn(trained.warning)
     results = list(workflow.predict(trained, paths, precision))
     good = [workflow.as_json(item, trained.classes) for item in results if not isinstance(item, BadImage)]

@@ -11,9 +11,14 @@ from pydantic import ValidationError
 
 from braintumor_kit.contracts import InputError
 from braintumor_kit.evaluation.certainty import Certainty, load_certainty
+from braintumor_kit.model.infer import Predictor
 from braintumor_kit.model.load import is_channels_first, load_model
+from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.recipe.tables import PixelsTable
 from braintumor_kit.runs import Run, find_run
+from braintumor_kit.workflows.answering import Answerer, KerasAnswerer
+
+ONNX = ".onnx"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class Trained:
         """What its run's figures have to be read with."""
         return self.run.warning if self.run else None
 
+    def answerer(self, precision: str = "float32") -> Answerer:
+        """The model, ready to work, with convolutions in that precision."""
+        watch = self.certainty is not None and self.certainty.detects
+        return KerasAnswerer(Predictor(self.model, PRECISIONS[resolve_precision(precision)], watch), self.certainty)
+
 
 def _numbered(count: int) -> tuple[str, ...]:
     return tuple(f"class_{number}" for number in range(count))
@@ -62,11 +72,25 @@ def trained_of_argument(
         any_end, classes: as `trained_from_file` has them.
 
     Raises:
-        InputError: where there is none.
+        InputError: where there is none, or it is an ONNX file.
     """
+    refuse_onnx(argument)
     if argument is not None and argument.endswith(".keras"):
         return trained_from_file(Path(argument), any_end, classes)
     return trained_of(find_run(argument, runs))
+
+
+def refuse_onnx(argument: str | None) -> None:
+    """Says why an ONNX file will not do where the layers of a model are needed.
+
+    Raises:
+        InputError: where RUN on the command line is one.
+    """
+    if argument is not None and argument.endswith(ONNX):
+        raise InputError(
+            f"'{argument}' is an ONNX file: `btkit predict` and `btkit evaluate` can ask it, but nobody can look into "
+            "its layers. Name the run or the .keras file that it was made of."
+        )
 
 
 def trained_of(run: Run) -> Trained:
