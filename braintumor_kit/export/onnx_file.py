@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 
 from braintumor_kit.errors import InputError, WorkError
 from braintumor_kit.export.answer import PICTURES
+from braintumor_kit.export.torch_file import untraced
 
 OPSET = 18
 """The oldest that torch's exporter writes."""
@@ -38,7 +39,7 @@ def onnx_content(program: ExportedProgram, outputs: Sequence[str], about: Mappin
     if size > LARGEST - 2**24:
         raise InputError(f"the model has {size / 2**30:.1f} GiB of weights; an ONNX file holds 2 at most.")
     try:
-        with _quiet():
+        with _quiet(), untraced():
             made = torch.onnx.export(
                 program, (), dynamo=True, opset_version=OPSET, input_names=[PICTURES], output_names=list(outputs),
                 verbose=False, optimize=True,

@@ -1,11 +1,13 @@
 """The model as a program of torch's own (`torch.export`), for any number of pictures at once."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.fx.config
 from numpy.typing import NDArray
 from torch.export import Dim, ExportedProgram
 
@@ -27,14 +29,30 @@ def traced(answer: Answer, shape: tuple[int, int, int]) -> ExportedProgram:
     """
     example = torch.zeros(2, *shape)
     try:
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        with torch.no_grad(), untraced(), warnings.catch_warnings(action="ignore"):
             program = torch.export.export(answer.eval(), (example,), dynamic_shapes={PICTURES: {0: Dim("N", min=1)}})
     except Exception as error:  # of many kinds, by what a layer does
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WorkError(f"the model cannot be exported: torch says of its graph: {first}") from error
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # names of files on this machine
+        node.meta.pop("stack_trace", None)  # of versions of torch that note it all the same
     return program
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Inside, torch does not note for each node where in Python it was made: half of the time, and names of files on
+    this machine."""
+    config, name = torch.fx.config, "do_not_emit_stack_traces"
+    before = getattr(config, name, None)
+    if before is None:  # an older torch
+        yield
+        return
+    setattr(config, name, True)
+    try:
+        yield
+    finally:
+        setattr(config, name, before)
 
 
 def save_program(program: ExportedProgram, about: str, path: Path) -> None:
