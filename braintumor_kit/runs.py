@@ -130,8 +130,8 @@ def new_run(runs: Path, recipe: str, name: str | None, started: datetime) -> Run
 
 
 def find_run(text: str | None, runs: Path, folds: bool = False) -> Run:
-    """The run that the user means: a folder with a `record.json`, that in which a `.keras` file stands, or the newest
-    with a finished model under `runs`.
+    """The run that the user means: a folder with a `record.json`, that in which a `.keras` or `.onnx` file stands, or
+    the newest with a finished model under `runs`.
 
     Args:
         folds: the newest may be a cross-validation, which has a model a fold.
@@ -141,7 +141,7 @@ def find_run(text: str | None, runs: Path, folds: bool = False) -> Run:
     """
     if text is None:
         return _newest(runs, folds)
-    folder = Path(text).parent if text.endswith(".keras") else Path(text)
+    folder = Path(text).parent if text.endswith((".keras", ".onnx")) else Path(text)
     if not (folder / "record.json").is_file():
         raise InputError(f"'{text}' is no run: it holds no record.json. A run is a folder that `btkit run` left.")
     return Run(folder)

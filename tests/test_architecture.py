@@ -37,13 +37,14 @@ MAY_IMPORT = {
     "evaluation": {"contracts", "errors", "files"},
     "explanation": {"backend", "contracts", "errors", "evaluation", "model", "registry", "spelling"},
     "training": {"backend", "contracts", "data", "errors", "files", "memory", "model", "recipe", "spelling"},
+    "export": {"contracts", "errors", "evaluation", "files", "model", "notice", "recipe", "regular"},
     "report": {"audit", "contracts", "evaluation", "files", "notice"},
     "scaffold": {"errors", "registry"},
     "testing": {"backend", "contracts", "explanation", "model", "recipe", "registry"},
     "workflows": {
-        "audit", "backend", "contracts", "data", "errors", "evaluation", "explanation", "faults", "files", "interrupts",
-        "locks", "matching", "memory", "model", "notice", "progress", "recipe", "record", "registry", "report", "runs",
-        "scrub", "testing", "training",
+        "audit", "backend", "contracts", "data", "errors", "evaluation", "explanation", "export", "faults", "files",
+        "interrupts", "locks", "matching", "memory", "model", "notice", "progress", "recipe", "record", "registry",
+        "report", "runs", "scrub", "testing", "training",
     },
     "serve": {
         "contracts", "data", "errors", "explanation", "model", "notice", "progress", "recipe", "registry", "report",

@@ -139,7 +139,9 @@ def test_abstaining_is_for_the_unlike_and_the_unsure() -> None:
     certainty = fit_certainty(labels, claimed, named(claimed), None, 0.05, 0.05)
     assert certainty.detector is None
     sure = np.array([[0.97, 0.01, 0.01, 0.01], [0.26, 0.25, 0.25, 0.24], [0.97, 0.01, 0.01, 0.01]])
-    np.testing.assert_array_equal(certainty.abstains(sure, np.array([False, False, True])), [False, True, True])
+    limits = certainty.limits._replace(threshold=1.0)
+    found = limits.verdict(sure, np.array([0.0, 0.0, 2.0]))
+    np.testing.assert_array_equal(found.abstain, [False, True, True])
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "missing"])

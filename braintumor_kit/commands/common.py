@@ -61,10 +61,10 @@ plane_option: Callable[..., Any] = click.option(
 
 
 def divide(arguments: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
-    """The run or `.keras` file that stands first, None where there is none, and the images after it."""
+    """The run, `.keras` or `.onnx` file that stands first, None where there is none, and the images after it."""
     from braintumor_kit.runs import is_run
 
-    if arguments and (is_run(arguments[0]) or arguments[0].endswith(".keras")):
+    if arguments and (is_run(arguments[0]) or arguments[0].endswith((".keras", ".onnx"))):
         return arguments[0], arguments[1:]
     return None, arguments
 

@@ -59,7 +59,8 @@ def evaluate(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """How good the model of RUN is (a run folder or a .keras file; the newest run where it is left out): on its own
+    """How good the model of RUN is (a run folder, a .keras or .onnx file; the newest run where it is left out): on its
+    own
     test split, or on every slice of another source."""
     if overrides and source is None:
         raise click.UsageError("--set goes with --source: a run's own split is evaluated as it was made.")
@@ -78,12 +79,12 @@ def evaluate(
     with large_imports():
         from braintumor_kit.recipe.load import load_source_data
         from braintumor_kit.workflows import evaluate as workflow
-        from braintumor_kit.workflows.trained import trained_of_argument
+        from braintumor_kit.workflows.exported import answering_of_argument
 
     told = reporter()
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    trained = trained_of_argument(argument, runs, classes=names)
-    other = trained_of_argument(against, runs, classes=names) if against is not None else None
+    trained = answering_of_argument(argument, runs, classes=names)
+    other = answering_of_argument(against, runs, classes=names) if against is not None else None
     models = [model for model in (trained, other) if model is not None]
     if names and all(model.run for model in models):
         raise click.UsageError(

@@ -131,7 +131,7 @@ def explain(
         from braintumor_kit.workflows.explain import Drawing, Request
         from braintumor_kit.workflows.named import FilePictures, files_in
         from braintumor_kit.workflows.pictures import Pictures
-        from braintumor_kit.workflows.trained import Trained, trained_of_argument
+        from braintumor_kit.workflows.trained import Trained, plane_of, trained_of_argument
 
     plugins = [load_explainer(name, values, known) for name, values in options.items()]
     files = files_in(images) if images else None
@@ -139,7 +139,7 @@ def explain(
     explained: Sequence[tuple[Trained, Pictures]]
     if files is not None:
         trained = trained_of_argument(model, runs, any_end=True)
-        named = list({one.name: one for one in files.pictures(plane or trained.plane)}.values())
+        named = list({one.name: one for one in files.pictures(plane or plane_of(trained.run))}.values())
         explained, place = [(trained, FilePictures(named, trained.pixels))], out or Path("explanations")
         warn(trained.warning)
     else:

@@ -42,6 +42,7 @@ COMMANDS = {
         "A run as one HTML page and a model card; several runs beside each other.",
     ),
     "serve": ("braintumor_kit.commands.serve:serve", "A web page on this machine: drop a scan, see class and maps."),
+    "export": ("braintumor_kit.commands.export:export", "A model for other runtimes: ONNX, torch.export."),
     "recipe": (
         "braintumor_kit.commands.recipe:recipe",
         "Check a recipe, show it resolved, print its schema.",

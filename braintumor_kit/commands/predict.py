@@ -33,28 +33,29 @@ from braintumor_kit.visible import visible
 def predict(
     arguments: tuple[str, ...], runs: Path, precision: str, plane: str | None, as_csv: bool, as_json: bool
 ) -> None:
-    """Class probabilities for IMAGE files or folders, from RUN (a run folder or a .keras file; the newest run where
-    it is left out). DICOM series and NIfTI volumes are answered slice by slice, then as a whole."""
+    """Class probabilities for IMAGE files or folders, from RUN (a run folder, a .keras or an .onnx file; the newest
+    run where it is left out). DICOM series and NIfTI volumes are answered slice by slice, then as a whole."""
     run, images = divide(arguments)
     if not images:
         raise click.UsageError("name at least one image or folder of images.")
     with large_imports():
         from braintumor_kit.data.dataset import BadImage
         from braintumor_kit.workflows import predict as workflow
+        from braintumor_kit.workflows.exported import answering_of_argument
         from braintumor_kit.workflows.named import files_in
-        from braintumor_kit.workflows.trained import trained_of_argument
+        from braintumor_kit.workflows.trained import plane_of
         from braintumor_kit.workflows.whole_volumes import VolumePrediction, volume_json, with_volumes
 
     files = files_in(images)
-    trained = trained_of_argument(run, runs)
-    named = files.pictures(plane or trained.plane)
+    trained = answering_of_argument(run, runs)
+    named = files.pictures(plane or plane_of(trained.run))
     warn(trained.warning)
     results = list(workflow.predict(trained, named, precision))
     good = [
         volume_json(item, trained.classes)
         if isinstance(item, VolumePrediction)
         else workflow.as_json(item, trained.classes)
-        for item in with_volumes(results, named, trained.certainty)
+        for item in with_volumes(results, named, trained.limits)
         if not isinstance(item, BadImage)
     ]
     bad = [item for item in results if isinstance(item, BadImage)]

@@ -34,6 +34,26 @@ class Verdict(NamedTuple):
     abstain: NDArray[np.bool_]
 
 
+class Limits(NamedTuple):
+    """What calibrated probabilities and scores are held against, wherever they were computed.
+
+    Attributes:
+        temperature: that they were calibrated by.
+        abstain_below: calibrated probability of the answer below which it is better not given.
+        threshold: score from which a picture is flagged; None where nobody can tell.
+    """
+
+    temperature: float
+    abstain_below: float
+    threshold: float | None
+
+    def verdict(self, calibrated: NDArray[np.float64], scores: NDArray[np.float64] | None) -> Verdict:
+        """What to make of answers, from calibrated probabilities (N, K) and scores (N,)."""
+        unlike = None if scores is None or self.threshold is None else scores > self.threshold
+        unsure = calibrated.max(axis=1) < self.abstain_below
+        return Verdict(calibrated, scores, unlike, np.asarray(unsure if unlike is None else unsure | unlike))
+
+
 @dataclass(frozen=True)
 class Certainty:
     """What validation slices taught of a model's certainty.
@@ -63,17 +83,17 @@ class Certainty:
         """Whether it can tell pictures unlike the training."""
         return self.detector is not None
 
-    def verdict(self, probabilities: NDArray[np.floating[Any]], features: Features) -> "Verdict":
-        """What to make of answers, from their probabilities (N, K) and what the watched layers make of the pictures."""
+    @property
+    def limits(self) -> Limits:
+        """What its calibrated probabilities and scores are held against."""
+        return Limits(self.temperature, self.abstain_below, self.threshold if self.detects else None)
+
+    def verdict(self, probabilities: NDArray[np.floating[Any]], features: Features) -> Verdict:
+        """What to make of answers, from their probabilities (N, K) and what the watched layers make of the pictures:
+        better not given are those of unlike pictures, and where no class is likely enough."""
         calibrated = self.calibrated(probabilities.astype(np.float64))
         scores = self.detector.scores(features) if self.detector and features else None
-        unlike = None if scores is None else scores > self.threshold
-        nowhere = np.zeros(len(calibrated), dtype=bool)
-        return Verdict(calibrated, scores, unlike, self.abstains(calibrated, nowhere if unlike is None else unlike))
-
-    def abstains(self, calibrated: NDArray[np.float64], outliers: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which answers are better not given: of unlike pictures, and where no class is likely enough; (N,)."""
-        return np.asarray(outliers | (calibrated.max(axis=1) < self.abstain_below))
+        return self.limits.verdict(calibrated, scores)
 
 
 def fit_certainty(

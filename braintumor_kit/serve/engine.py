@@ -30,7 +30,7 @@ from braintumor_kit.serve.limits import Limits
 from braintumor_kit.serve.scans import Scans
 from braintumor_kit.workflows.explain import as_images
 from braintumor_kit.workflows.predict import Prediction, answers, as_json
-from braintumor_kit.workflows.trained import Trained
+from braintumor_kit.workflows.trained import Trained, plane_of
 from braintumor_kit.workflows.whole_volumes import of_volume
 
 SAID = {"out_of_distribution": "Unlike the training slices: do not use this answer.",
@@ -125,7 +125,7 @@ class Engine:
         Raises:
             ImageError: where none of it can be read.
         """
-        scan = self._scans.opened(content, plane or self._trained.plane)
+        scan = self._scans.opened(content, plane or plane_of(self._trained.run))
         said: list[Prediction] = []
         numbers: list[int] = []
         for start in range(0, scan.slices or 1, self._predictor.batch_size):
@@ -138,7 +138,7 @@ class Engine:
                 numbers += [number for number, _ in good]
         if not said:
             raise ImageError("none of its slices can be read")
-        whole = of_volume("volume", said, numbers, self._trained.certainty)
+        whole = of_volume("volume", said, numbers, self._trained.limits)
         found = as_json(whole.summary, self._trained.classes)
         del found["path"]
         peaks = {
@@ -170,7 +170,7 @@ class Engine:
 
     def _read(self, content: bytes, number: int | None, plane: str | None) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """The picture as the network takes it, uint8 (1, S, S, C), and what slice of what it is."""
-        scan = self._scans.opened(content, plane or self._trained.plane)
+        scan = self._scans.opened(content, plane or plane_of(self._trained.run))
         place = scan.place(number)
         pixels = np.array([prepare(scan.picture(place), self._trained.pixels)])
         return pixels, {"slice_number": scan.slices and place + 1, "slices": scan.slices, "note": scan.note}

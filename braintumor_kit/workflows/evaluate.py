@@ -19,16 +19,15 @@ from braintumor_kit.evaluation.metrics import accuracy, balanced_accuracy, evalu
 from braintumor_kit.evaluation.paired import compare
 from braintumor_kit.files import make_folder, write_csv, write_json
 from braintumor_kit.locks import alone, inside
-from braintumor_kit.model.infer import Predictor
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import DataRecipe
 from braintumor_kit.registry import Registry
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, table_of
+from braintumor_kit.workflows.answering import Answering
 from braintumor_kit.workflows.open_data import open_dataset, tell_left_out
 from braintumor_kit.workflows.own_data import own_data
 from braintumor_kit.workflows.pictures import split_name
-from braintumor_kit.workflows.trained import Trained
 
 RECORDED = ("id", "split", "group", "label", "predicted")
 """Columns of `predictions.csv` that a comparison of two runs takes."""
@@ -60,7 +59,7 @@ class Examined:
     folder: str
 
 
-def own_split(trained: Trained, part: str | None, registry: Registry, reporter: Reporter) -> Examined:
+def own_split(trained: Answering, part: str | None, registry: Registry, reporter: Reporter) -> Examined:
     """Slices of one of the splits of a model's run, read again from its source.
 
     Args:
@@ -70,7 +69,7 @@ def own_split(trained: Trained, part: str | None, registry: Registry, reporter: 
         InputError: where the model comes from no run, the data are not at hand any more, or the run has no such split.
     """
     if trained.run is None:
-        raise InputError("a .keras file that stands in no run has no slices of its own: name some with --source.")
+        raise InputError("a file that stands beside no run of its own has no slices: name some with --source.")
     own = own_data(trained.run, trained.pixels, registry, reporter)
     split, part = own.column("split"), split_name(part, own.splits)
     if part not in split:
@@ -80,7 +79,7 @@ def own_split(trained: Trained, part: str | None, registry: Registry, reporter: 
     return _examined(own.dataset, own.slices, trained, part, folder, [name == part for name in split], len(bad))
 
 
-def other_source(recipe: DataRecipe, trained: Trained, reporter: Reporter) -> Examined:
+def other_source(recipe: DataRecipe, trained: Answering, reporter: Reporter) -> Examined:
     """All slices of another source; only its test part where it has one. Pictures that cannot be read stop it, or are
     left out, as the recipe says.
 
@@ -103,7 +102,7 @@ def other_source(recipe: DataRecipe, trained: Trained, reporter: Reporter) -> Ex
 def _examined(
     dataset: Dataset,
     slices: Slices,
-    trained: Trained,
+    trained: Answering,
     name: str,
     folder: str,
     chosen: Sequence[bool],
@@ -135,22 +134,23 @@ class Answers:
     unlike: NDArray[np.bool_] | None
 
 
-def answers(trained: Trained, examined: Examined, reporter: Reporter, change: tuple[str, int] | None = None) -> Answers:
+def answers(
+    trained: Answering, examined: Examined, reporter: Reporter, change: tuple[str, int] | None = None
+) -> Answers:
     """What a model says, of the slices as they are or corrupted (name and severity)."""
-    certainty = trained.certainty
-    predictor = Predictor(trained.model, watch=certainty is not None and certainty.detects)
+    answerer = trained.answerer()
     said, verdicts = [], []
     title = "predicting" if change is None else f"{change[0].replace('_', ' ')}, severity {change[1]}"
     with reporter.bar(title) as progress:
-        for start in range(0, len(examined.places), predictor.batch_size):
-            places = examined.places[start : start + predictor.batch_size]
+        for start in range(0, len(examined.places), answerer.batch_size):
+            places = examined.places[start : start + answerer.batch_size]
             pictures = examined.slices[places]
             if change is not None:
                 pictures = corrupted(pictures, *change, seeds=places)
-            probabilities, features = predictor.observed(pictures)
+            probabilities, verdict = answerer(pictures)
             said.append(probabilities)
-            if certainty is not None:
-                verdicts.append(certainty.verdict(probabilities, features))
+            if verdict is not None:
+                verdicts.append(verdict)
             progress(start + len(places), len(examined.places))
     common = examined.common
     plain = common.probabilities(np.concatenate(said))
@@ -161,7 +161,7 @@ def answers(trained: Trained, examined: Examined, reporter: Reporter, change: tu
     return Answers(plain, calibrated, np.concatenate(unlike) if unlike else None)
 
 
-def figures_of(trained: Trained, examined: Examined, given: Answers) -> dict[str, Any]:
+def figures_of(trained: Answering, examined: Examined, given: Answers) -> dict[str, Any]:
     """The figures of `metrics.json` for examined slices, with the share that is unlike the training."""
     found = evaluate(examined.labels, given.plain, examined.groups, examined.common.classes, given.calibrated)
     flagged = None if given.unlike is None else float(given.unlike.mean())
@@ -175,7 +175,7 @@ def figures_of(trained: Trained, examined: Examined, given: Answers) -> dict[str
     }
 
 
-def robustness(trained: Trained, examined: Examined, clean: Answers, reporter: Reporter) -> dict[str, Any]:
+def robustness(trained: Answering, examined: Examined, clean: Answers, reporter: Reporter) -> dict[str, Any]:
     """Accuracy and calibration under every corruption at every severity."""
     table = {
         name: [

@@ -20,7 +20,7 @@ from braintumor_kit.workflows.explain import Drawing, Planned, Request, explain_
 from braintumor_kit.workflows.map_volumes import write_map_volumes
 from braintumor_kit.workflows.own_data import own_data
 from braintumor_kit.workflows.pictures import SplitPictures, evenly_spaced, split_name, split_pictures
-from braintumor_kit.workflows.trained import Trained, trained_from_file, trained_of
+from braintumor_kit.workflows.trained import Trained, refuse_onnx, trained_from_file, trained_of
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def own_pictures(
     Raises:
         InputError: where there is no such run or split, or the data are not at hand any more.
     """
+    refuse_onnx(argument)
     if argument is not None and argument.endswith(".keras"):
         trained = trained_from_file(Path(argument), any_end=True)
         if trained.run is None:

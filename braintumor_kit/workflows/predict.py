@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.data.dataset import BadImage
-from braintumor_kit.evaluation.certainty import Certainty
+from braintumor_kit.evaluation.certainty import Certainty, Verdict
 from braintumor_kit.evaluation.outliers import Features
-from braintumor_kit.model.infer import Predictor
-from braintumor_kit.model.precision import PRECISIONS, resolve_precision
+from braintumor_kit.workflows.answering import Answerer, Answering
 from braintumor_kit.workflows.named import FilePictures, Named
 from braintumor_kit.workflows.pictures import Pictures, read_batch
-from braintumor_kit.workflows.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,13 @@ class Prediction:
     abstain: bool | None = None
 
 
-def predict(trained: Trained, named: Sequence[Named], precision: str = "float32") -> Iterator[Prediction | BadImage]:
+def predict(trained: Answering, named: Sequence[Named], precision: str = "float32") -> Iterator[Prediction | BadImage]:
     """Predictions in the order of the pictures; a `BadImage` in the place of one that cannot be read."""
-    watch = trained.certainty is not None and trained.certainty.detects
-    predictor = Predictor(trained.model, PRECISIONS[resolve_precision(precision)], watch)
+    answerer = trained.answerer(precision)
     pictures = FilePictures(named, trained.pixels)
-    for start in range(0, len(named), predictor.batch_size):
-        places = range(start, min(start + predictor.batch_size, len(named)))
-        yield from _predict_batch(predictor, trained.certainty, pictures, places)
+    for start in range(0, len(named), answerer.batch_size):
+        places = range(start, min(start + answerer.batch_size, len(named)))
+        yield from _predict_batch(answerer, pictures, places)
 
 
 def as_json(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
@@ -63,12 +60,10 @@ def as_json(prediction: Prediction, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _predict_batch(
-    predictor: Predictor, certainty: Certainty | None, pictures: Pictures, places: Sequence[int]
-) -> list[Prediction | BadImage]:
+def _predict_batch(answerer: Answerer, pictures: Pictures, places: Sequence[int]) -> list[Prediction | BadImage]:
     good, pixels, bad = read_batch(pictures, places)
     paths = [pictures.items[place].id for place in good]
-    given = answers(paths, *predictor.observed(pixels), certainty) if good else []
+    given = predictions(paths, *answerer(pixels)) if good else []
     said = dict(zip(good, given, strict=True))
     unread = iter(bad)
     return [said[place] if place in said else next(unread) for place in places]
@@ -83,9 +78,13 @@ def answers(
         rows: probabilities, (N, classes).
         features: what `Predictor.observed` gives beside them.
     """
-    if certainty is None:
+    return predictions(paths, rows, None if certainty is None else certainty.verdict(rows, features))
+
+
+def predictions(paths: Sequence[str], rows: NDArray[np.floating[Any]], found: Verdict | None) -> list[Prediction]:
+    """Answers, put together from probabilities (N, classes) and what to make of them."""
+    if found is None:
         return [Prediction(path, tuple(row)) for path, row in zip(paths, rows.tolist(), strict=True)]
-    found = certainty.verdict(rows, features)
     return [
         Prediction(
             path,

@@ -11,10 +11,15 @@ from pydantic import ValidationError
 
 from braintumor_kit.contracts import InputError
 from braintumor_kit.contracts.volumes.nifti import PLANES
-from braintumor_kit.evaluation.certainty import Certainty, load_certainty
+from braintumor_kit.evaluation.certainty import Certainty, Limits, load_certainty
+from braintumor_kit.model.infer import Predictor
 from braintumor_kit.model.load import is_channels_first, load_model
+from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.recipe.tables import PixelsTable
 from braintumor_kit.runs import Run, find_run
+from braintumor_kit.workflows.answering import Answerer, KerasAnswerer
+
+ONNX = ".onnx"
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,21 @@ class Trained:
         return self.run.warning if self.run else None
 
     @property
-    def plane(self) -> str:
-        """That volumes are cut in: the run's own, else axial."""
-        source = self.run.resolved.get("source") if self.run else None
-        plane = source.get("plane") if isinstance(source, dict) else None
-        return str(plane) if plane in PLANES else "axial"
+    def limits(self) -> Limits | None:
+        """What its answers are held against; None where nobody settled that."""
+        return None if self.certainty is None else self.certainty.limits
+
+    def answerer(self, precision: str = "float32") -> Answerer:
+        """The model, ready to work, with convolutions in that precision."""
+        watch = self.certainty is not None and self.certainty.detects
+        return KerasAnswerer(Predictor(self.model, PRECISIONS[resolve_precision(precision)], watch), self.certainty)
+
+
+def plane_of(run: Run | None) -> str:
+    """That volumes are cut in for a model: as those of its run were, else axial."""
+    source = run.resolved.get("source") if run else None
+    plane = source.get("plane") if isinstance(source, dict) else None
+    return str(plane) if plane in PLANES else "axial"
 
 
 def _numbered(count: int) -> tuple[str, ...]:
@@ -70,11 +85,25 @@ def trained_of_argument(
         any_end, classes: as `trained_from_file` has them.
 
     Raises:
-        InputError: where there is none.
+        InputError: where there is none, or it is an ONNX file.
     """
+    refuse_onnx(argument)
     if argument is not None and argument.endswith(".keras"):
         return trained_from_file(Path(argument), any_end, classes)
     return trained_of(find_run(argument, runs))
+
+
+def refuse_onnx(argument: str | None) -> None:
+    """Says why an ONNX file will not do where the layers of a model are needed.
+
+    Raises:
+        InputError: where RUN on the command line is one.
+    """
+    if argument is not None and argument.endswith(ONNX):
+        raise InputError(
+            f"'{argument}' is an ONNX file: `btkit predict` and `btkit evaluate` can ask it, but nobody can look into "
+            "its layers. Name the run or the .keras file that it was made of."
+        )
 
 
 def trained_of(run: Run) -> Trained:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.data.dataset import BadImage
-from braintumor_kit.evaluation.certainty import Certainty
+from braintumor_kit.evaluation.certainty import Limits
 from braintumor_kit.workflows.named import Named, volumes_among
-from braintumor_kit.workflows.predict import Prediction, as_json
+from braintumor_kit.workflows.predict import Prediction, as_json, predictions
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class VolumePrediction:
 
 
 def with_volumes(
-    results: Sequence[Prediction | BadImage], named: Sequence[Named], certainty: Certainty | None
+    results: Sequence[Prediction | BadImage], named: Sequence[Named], limits: Limits | None
 ) -> Iterator[Prediction | BadImage | VolumePrediction]:
     """Puts what each volume's slices come to behind the last of them.
 
@@ -52,7 +52,7 @@ def with_volumes(
             ]
             if pairs:
                 slices, numbers = zip(*pairs, strict=True)
-                yield of_volume(name, slices, numbers, certainty)
+                yield of_volume(name, slices, numbers, limits)
 
 
 def volume_json(volume: VolumePrediction, classes: Sequence[str]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def volume_json(volume: VolumePrediction, classes: Sequence[str]) -> dict[str, A
 
 
 def of_volume(
-    name: str, slices: Sequence[Prediction], numbers: Sequence[int], certainty: Certainty | None
+    name: str, slices: Sequence[Prediction], numbers: Sequence[int], limits: Limits | None
 ) -> VolumePrediction:
     """Puts the answers for a volume's slices together.
 
@@ -75,26 +75,18 @@ def of_volume(
         numbers: of each, its number in the volume, from 1.
     """
     given = np.array([one.probabilities for one in slices], dtype=np.float64)
-    unlike = np.array([bool(one.out_of_distribution) for one in slices])
     scores = [one.ood_score for one in slices if one.ood_score is not None]
-    known = bool(scores) and certainty is not None
-    flagged = bool(np.median(scores) > certainty.threshold) if known and certainty is not None else None
-    used = np.ones(len(slices), dtype=bool) if flagged or unlike.all() else ~unlike
-    calibrated = None
-    abstain = None
-    if certainty is not None:
-        rows = np.array([one.calibrated for one in slices], dtype=np.float64)
-        mean = rows[used].mean(axis=0)
-        calibrated = tuple(mean.tolist())
-        abstain = bool(certainty.abstains(mean[np.newaxis], np.array([bool(flagged)]))[0])
-    summary = Prediction(
-        name,
-        tuple(given[used].mean(axis=0).tolist()),
-        calibrated,
-        float(np.median(scores)) if known else None,
-        flagged,
-        abstain,
+    median = np.median(scores, keepdims=True) if scores else None
+    known = ~np.array([bool(one.out_of_distribution) for one in slices])
+    flagged = (
+        median is not None and limits is not None and limits.threshold is not None and median[0] > limits.threshold
     )
+    used = known if known.any() and not flagged else np.ones(len(slices), dtype=bool)
+    verdict = None
+    if limits is not None:
+        calibrated = np.array([one.calibrated for one in slices], dtype=np.float64)
+        verdict = limits.verdict(calibrated[used].mean(axis=0, keepdims=True), median)
+    (summary,) = predictions([name], given[used].mean(axis=0, keepdims=True), verdict)
     return VolumePrediction(summary, len(slices), int(used.sum()), _peaks(given, used, numbers))
 
 

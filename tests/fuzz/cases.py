@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 from judged import command, refused, sane_predictions
-from mutants import ODD_VALUES, Random, bytes_mutated, json_mutated, png_mutated, zip_mutated
+from mutants import ODD_VALUES, Random, bytes_mutated, json_mutated, onnx_mutated, png_mutated, zip_mutated
 from PIL import Image
 
 from braintumor_kit.backend import use_torch_backend
@@ -172,6 +172,33 @@ def models(folder: Path) -> Case:
         place.mkdir(parents=True)
         (place / "m.keras").write_bytes(changed)
         ended = command("predict", place / "m.keras", folder / "whole.png", "--json")
+        if refused(ended):
+            return "refused"
+        assert len(sane_predictions(ended.out)) == 1
+        return "accepted"
+
+    return case
+
+
+def exported(folder: Path) -> Case:
+    """A damaged `.onnx` file, given to `btkit predict` with a whole picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = []
+    for seed in range(2):
+        _network(seed).save(folder / "seed.keras")
+        ended = command("export", folder / "seed.keras")
+        assert ended.status == 0, ended.err
+        seeds.append((folder / "seed.onnx").read_bytes())
+    Image.fromarray(_slice(0)).save(folder / "whole.png")
+
+    def case(random: Random, place: Path) -> str:
+        content = seeds[int(random.integers(len(seeds)))]
+        within = random.random() < 0.7
+        place.mkdir(parents=True)
+        (place / "m.onnx").write_bytes(
+            onnx_mutated(content, random) if within else bytes_mutated(content, random, seeds)
+        )
+        ended = command("predict", place / "m.onnx", folder / "whole.png", "--json")
         if refused(ended):
             return "refused"
         assert len(sane_predictions(ended.out)) == 1
@@ -418,6 +445,6 @@ def _on_path(place: Path) -> Iterator[None]:
 
 
 KINDS: dict[str, Callable[[Path], Case]] = {
-    "images": images, "models": models, "checkpoints": checkpoints, "runs": runs, "mats": mats, "indices": indices,
-    "metadata": metadata,
+    "images": images, "models": models, "exported": exported, "checkpoints": checkpoints, "runs": runs, "mats": mats,
+    "indices": indices, "metadata": metadata,
 }  # fmt: skip

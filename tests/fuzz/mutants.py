@@ -107,6 +107,71 @@ def json_mutated(value: Any, random: Random, words: Sequence[Any] = ODD_VALUES) 
     return changed
 
 
+OPERATORS = (
+    "Identity", "Relu", "MatMul", "Reshape", "Expand", "Tile", "Pad", "Resize", "ConstantOfShape", "Loop", "If",
+    "Einsum", "Softmax", "Transpose", "Concat", "Gather", "Cast", "Split", "Shape", "Unsqueeze", "Range", "MaxPool",
+    "Where",
+)  # fmt: skip
+
+
+def onnx_mutated(content: bytes, random: Random) -> bytes:
+    """An ONNX file with one to three things in it changed: an operator, who reads what, a number of a node, the shape,
+    kind or values of a weight, a shape or name at either end, what it says of itself; or left out, or twice."""
+    import onnx
+
+    def one(items: Any) -> Any:
+        return items[int(random.integers(len(items)))]
+
+    model = onnx.ModelProto.FromString(content)
+    graph = model.graph
+    edges = [*EDGES, 3, -1, -(2**31), 2**20, 2**40, 2**62]
+    for _ in range(random.integers(1, 4)):
+        if not graph.node or not graph.initializer:
+            break
+        node, weight = one(graph.node), one(graph.initializer)
+        numbers = [item for other in graph.node for item in other.attribute if item.ints or item.HasField("i")]
+        names = [name for other in graph.node for name in (*other.input, *other.output)]
+        match random.integers(14):
+            case 0:
+                node.op_type = one(OPERATORS)
+            case 1 if node.input:
+                node.input[int(random.integers(len(node.input)))] = one([*names, "", "nowhere"])
+            case 2 if node.output:
+                node.output[int(random.integers(len(node.output)))] = one([*names, "", "nowhere"])
+            case 3 if numbers:
+                item = one(numbers)
+                if item.ints:
+                    item.ints[int(random.integers(len(item.ints)))] = one(edges)
+                else:
+                    item.i = one(edges)
+            case 4 if weight.dims:
+                weight.dims[int(random.integers(len(weight.dims)))] = one(edges)
+            case 5:
+                weight.data_type = int(random.integers(25))
+            case 6:
+                weight.raw_data = bytes_mutated(weight.raw_data, random)
+            case 7:
+                values = np.frombuffer(weight.raw_data, np.uint8).copy()
+                weight.raw_data = np.full(max(1, len(values) // 8), one(edges), np.int64).tobytes()[: len(values)]
+            case 8:
+                weight.data_location = 1
+                weight.external_data.add(key="location", value=one(["../seed.onnx", "/etc/passwd", ""]))
+            case 9:
+                end = one([*graph.input, *graph.output])
+                if end.type.tensor_type.shape.dim:
+                    one(end.type.tensor_type.shape.dim).dim_value = one(edges)
+            case 10:
+                one([*graph.input, *graph.output]).name = one(["x", *names])
+            case 11 if model.metadata_props:
+                item = one(model.metadata_props)
+                item.value = one([str(value) for value in ODD_VALUES] + ['["a", "b", "c"]', '{"image_size": 32}'])
+            case 12:
+                del graph.node[int(random.integers(len(graph.node)))]
+            case _:
+                graph.node.append(node)
+    return model.SerializeToString()
+
+
 def _places(value: Any) -> Any:
     """Every place in a JSON value, as what holds it and the key there."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()

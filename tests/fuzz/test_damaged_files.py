@@ -17,6 +17,7 @@ COMMANDS = {
     "mats": 500,
     "indices": 500,
     "models": 200,
+    "exported": 400,
     "checkpoints": 200,
     "runs": 200,
     "metadata": 200,

@@ -36,6 +36,7 @@ COMMANDS = {
     "plugins new": ("--to", "--package"),
     "bench": ("--only", "--depth", "--image-size", "--batch-size", "--rounds", "--out"),
     "report": ("--out", "--runs", "--json"),
+    "export": ("--format", "--out", "--runs", "--json"),
     "serve": ("--host", "--port", "--runs", "--precision"),
     "doctor": ("--out", "--bundle", "--json"),
 }
@@ -45,7 +46,7 @@ ODD = (
     "", " ", "-", "--", "-1", "0", "1e9", "nan", "x", "..", "/nowhere", "~", "/dev/null", "/proc/self/mem", "a" * 300,
     "a\nb", "a\0b", "\x1b[2J", "é", "🧠", "\udcff", "$HOME", "%s", "[bold]", "--help=", "=", "a=b", "a.b.c=1", "seed=x",
     "source.root=/x", "source=1", "gradcam", "source", "explainer", "test", "nickparvar.x", "*.png", "con",
-    "none.keras", "none.toml", "here.txt", "here.keras", "here.toml", "here.png", "folder",
+    "none.keras", "none.toml", "here.txt", "here.keras", "here.onnx", "here.toml", "here.png", "folder",
     "https://example.org/x.toml",
 )  # fmt: skip
 
@@ -54,7 +55,7 @@ ODD = (
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with files that are not what their names say."""
     folder = tmp_path_factory.mktemp("place")
-    for name in ("here.txt", "here.keras", "here.toml", "here.png"):
+    for name in ("here.txt", "here.keras", "here.onnx", "here.toml", "here.png"):
         (folder / name).write_text("nothing")
     (folder / "folder").mkdir()
     return folder
