@@ -14,6 +14,7 @@ from small_models import SIDE, network, saved
 from braintumor_kit.errors import InputError
 from braintumor_kit.export import onnx_check
 from braintumor_kit.export.onnx_check import read_onnx
+from braintumor_kit.export.wire import has_more_parts
 
 BEYOND = 2**40
 
@@ -235,6 +236,43 @@ def test_shapes_that_do_not_fit(refusal: Callable) -> None:
         )
     )
     assert "its shapes do not fit together" in said
+
+
+def test_many_parts_in_few_bytes(tmp_path: Path) -> None:
+    def within(field: int, content: bytes) -> bytes:
+        size, length = len(content), []
+        while size > 127:
+            length.append(size & 127 | 128)
+            size >>= 7
+        return bytes([field << 3 | 2, *length, size]) + content
+
+    empty_nodes = within(7, within(1, b"") * 600_000)  # of a graph
+    (tmp_path / "m.onnx").write_bytes(empty_nodes)
+    with pytest.raises(InputError, match="has more than 500,000 parts, which no classifier has; it is not opened"):
+        read_onnx(tmp_path / "m.onnx")
+    nested = b""
+    for _ in range(40):  # a graph in an attribute of a node of a graph
+        nested = within(1, within(5, within(6, nested)))
+    (tmp_path / "m.onnx").write_bytes(within(7, nested))
+    with pytest.raises(InputError, match="which no classifier has"):
+        read_onnx(tmp_path / "m.onnx")
+
+
+def test_the_count_of_parts(plain: bytes) -> None:
+    def counted(message: Any) -> int:
+        total = 0
+        for field, value in message.ListFields():
+            alone = isinstance(value, bytes | str | int | float) or hasattr(value, "ListFields")
+            values = [value] if alone else list(value)
+            total += 1 if field.GetOptions().packed else len(values)
+            total += sum(counted(item) for item in values) if field.message_type is not None else 0
+        return total
+
+    model = onnx.ModelProto.FromString(plain)
+    exact = counted(model)
+    assert exact > 100
+    assert not has_more_parts(plain, onnx.ModelProto.DESCRIPTOR, exact)
+    assert has_more_parts(plain, onnx.ModelProto.DESCRIPTOR, exact - 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", b"\x00" * 100, b"\xff" * 100])

@@ -12,6 +12,7 @@ from braintumor_kit.errors import InputError, is_out_of_memory
 from braintumor_kit.export.about import About
 from braintumor_kit.export.answer import CALIBRATED, PICTURES, PROBABILITIES, SCORE
 from braintumor_kit.export.onnx_sizes import fault_of_graph
+from braintumor_kit.export.wire import has_more_parts
 from braintumor_kit.files import reason_of
 from braintumor_kit.regular import open_regular
 
@@ -20,6 +21,9 @@ LARGEST = 2**31 - 1
 
 MAX_NODES = 20_000
 """A ResNet-152 has some four hundred."""
+
+MAX_PARTS = 500_000
+"""Nodes, names, numbers that stand alone and the like."""
 
 _WORDS = 200
 
@@ -69,6 +73,8 @@ def read_onnx(path: Path) -> Checked:
 
 def check_onnx(content: bytes, name: str) -> Checked:
     """The same of the content of a file; `name` is how messages call it."""
+    if has_more_parts(content, onnx.ModelProto.DESCRIPTOR, MAX_PARTS):
+        raise InputError(f"{name} has more than {MAX_PARTS:,} parts, which no classifier has; it is not opened.")
     try:
         model = onnx.ModelProto.FromString(content)
     except Exception as error:  # protobuf's, of several kinds
