@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "model": {"backend", "contracts", "data", "errors", "memory"},
     "evaluation": {"contracts", "errors", "files"},
     "explanation": {"backend", "contracts", "errors", "evaluation", "model", "registry", "spelling"},
+    "tracking": {"errors", "files", "interrupts", "notice", "recipe", "runs"},
     "training": {"backend", "contracts", "data", "errors", "files", "memory", "model", "recipe", "spelling"},
     "report": {"audit", "evaluation", "files", "notice"},
     "scaffold": {"errors", "registry"},
@@ -43,7 +44,7 @@ MAY_IMPORT = {
     "workflows": {
         "audit", "backend", "contracts", "data", "errors", "evaluation", "explanation", "faults", "files", "interrupts",
         "locks", "matching", "memory", "model", "notice", "progress", "recipe", "record", "registry", "report", "runs",
-        "scrub", "testing", "training",
+        "scrub", "testing", "tracking", "training",
     },
     "serve": {
         "contracts", "data", "errors", "explanation", "model", "notice", "progress", "recipe", "registry", "report",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from braintumor_kit.recipe.layers import Layers, layers_of, read_layers
 from braintumor_kit.recipe.problems import Path_, Problem, RecipeError, explain
 from braintumor_kit.recipe.tables import RESERVED, ExplainTable, PluginTable, RecipeTable
 from braintumor_kit.registry import PluginInfo, Registry
+
+ADDRESS = re.compile(r"[\w+-]{2,}:")
+"""How what is no path begins: https:, file:, sqlite:; a single letter is a drive."""
 
 DATA_TABLES = ("seed", "source", "pixels", "split")
 """The tables that say what the data are."""
@@ -225,9 +229,9 @@ def _conflicts(tables: Mapping[str, Any], layers: Layers) -> list[Problem]:
 
 def _resolve_own_paths(layers: Layers) -> None:
     """Makes the paths of btkit's own keys absolute, relative to where each was written."""
-    for table, key in (("source", "patient_index"), ("split", "collections")):
+    for table, key in (("source", "patient_index"), ("split", "collections"), ("mlflow", "tracking_uri")):
         values = layers.values.get(table)
-        if isinstance(values, dict) and isinstance(values.get(key), str):
+        if isinstance(values, dict) and isinstance(values.get(key), str) and not ADDRESS.match(values[key]):
             values[key] = str(layers.origin((table, key)).folder / Path(values[key]).expanduser())
 
 
