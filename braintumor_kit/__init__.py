@@ -5,20 +5,30 @@ Research software, not a medical device.
 Importing this package imports nothing heavy: torch and keras come in with the first module that needs them.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from braintumor_kit.api import Explanation, explain
+    from braintumor_kit.estimator.classifier import BrainTumorClassifier
 
 __version__ = "0.1.0"
 
-__all__ = ["Explanation", "__version__", "explain"]
+__all__ = ["BrainTumorClassifier", "Explanation", "__version__", "explain"]
+
+_PLACES = {
+    "BrainTumorClassifier": "braintumor_kit.estimator.classifier",
+    "Explanation": "braintumor_kit.api",
+    "explain": "braintumor_kit.api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports torch and Keras when one of the functions is asked for, and not before."""
-    if name in ("explain", "Explanation"):
-        from braintumor_kit import api
-
-        return getattr(api, name)
+    """Imports torch and Keras when one of the names is asked for, and not before."""
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'braintumor_kit' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})

@@ -46,6 +46,9 @@ MAY_IMPORT = {
         "locks", "matching", "memory", "model", "notice", "progress", "recipe", "record", "registry", "report", "runs",
         "scrub", "testing", "tracking", "training",
     },
+    "estimator": {
+        "contracts", "data", "files", "model", "progress", "recipe", "registry", "runs", "training", "workflows",
+    },
     "serve": {
         "contracts", "data", "errors", "explanation", "model", "notice", "progress", "recipe", "registry", "report",
         "workflows",
@@ -60,7 +63,7 @@ MAY_IMPORT = {
     },
     "api": {"errors", "explanation", "memory", "model", "notice", "recipe", "registry", "report", "runs", "workflows"},
     "__main__": {"commands"},
-    "__init__": {"api"},
+    "__init__": {"api", "estimator"},
 }  # fmt: skip
 """What each part of braintumor_kit may import of the others; arrows point down only."""
 

@@ -98,17 +98,23 @@ class Recipe(DataRecipe):
         return values
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), registry: Registry | None = None) -> Recipe:
+def load_recipe(
+    path: Path,
+    overrides: Sequence[str] = (),
+    registry: Registry | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Recipe:
     """Reads and checks a recipe.
 
     Args:
         overrides: `key.path=value` texts of `--set`.
+        changes: tables and keys of a caller in Python, such as {"training": {"epochs": 2}}.
 
     Raises:
         RecipeError: with every problem that the recipe has.
         InputError: where a file cannot be read at all.
     """
-    return _check(read_layers(path, overrides), path, registry or Registry.from_environment())
+    return _check(read_layers(path, overrides, _plain(changes or {})), path, registry or Registry.from_environment())
 
 
 def recipe_of(values: Mapping[str, Any], path: Path, registry: Registry | None = None) -> Recipe:
@@ -221,6 +227,15 @@ def _check(layers: Layers, path: Path, registry: Registry) -> Recipe:
     if problems or source is None or backbone is None:
         raise RecipeError(sorted(problems, key=lambda problem: [str(part) for part in problem.path]))
     return Recipe(RecipeTable(**tables), source, path, backbone, tuple(filter(None, explainers)))
+
+
+def _plain(value: Any) -> Any:
+    """A caller's value as TOML would have it: paths are texts, and what is read-only or a tuple is none."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _conflicts(tables: Mapping[str, Any], layers: Layers) -> list[Problem]:
