@@ -9,17 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from braintumor_kit.api import Explanation, explain
+    from braintumor_kit.api.explaining import Explanation, explain
+    from braintumor_kit.api.models import Model, Predictions, load
+    from braintumor_kit.api.running import Result, run
     from braintumor_kit.estimator.classifier import BrainTumorClassifier
 
 __version__ = "0.1.0"
 
-__all__ = ["BrainTumorClassifier", "Explanation", "__version__", "explain"]
+__all__ = [
+    "BrainTumorClassifier",
+    "Explanation",
+    "Model",
+    "Predictions",
+    "Result",
+    "__version__",
+    "explain",
+    "load",
+    "run",
+]
 
 _PLACES = {
     "BrainTumorClassifier": "braintumor_kit.estimator.classifier",
-    "Explanation": "braintumor_kit.api",
-    "explain": "braintumor_kit.api",
+    "Explanation": "braintumor_kit.api.explaining",
+    "explain": "braintumor_kit.api.explaining",
+    "Model": "braintumor_kit.api.models",
+    "Predictions": "braintumor_kit.api.models",
+    "load": "braintumor_kit.api.models",
+    "Result": "braintumor_kit.api.running",
+    "run": "braintumor_kit.api.running",
 }
 
 

@@ -61,7 +61,10 @@ MAY_IMPORT = {
         "audit", "bench", "data", "errors", "faults", "files", "interrupts", "notice", "progress", "recipe", "registry",
         "runs", "scaffold", "serve", "testing", "visible", "workflows",
     },
-    "api": {"errors", "explanation", "memory", "model", "notice", "recipe", "registry", "report", "runs", "workflows"},
+    "api": {
+        "data", "errors", "explanation", "files", "memory", "model", "notice", "progress", "recipe", "registry",
+        "report", "runs", "workflows",
+    },
     "__main__": {"commands"},
     "__init__": {"api", "estimator"},
 }  # fmt: skip
