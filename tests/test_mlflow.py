@@ -26,7 +26,10 @@ from braintumor_kit.tracking.tracker import tracked
 from braintumor_kit.tracking.values import figures, parameters, tags
 from braintumor_kit.workflows import train
 
-OPTIONS = [item for value in (*TRAINING, "training.epochs=2", "explain=[]") for item in ("--set", value)]
+SMALL = ("--plugins", str(Path(__file__).parent / "small_plugins"))
+SETS = [*(value for value in TRAINING if not value.startswith(("backbone", "explain"))), "backbone.name=two_layers",
+        "training.epochs=2", "explain=[]"]  # fmt: skip
+OPTIONS = [item for value in SETS for item in ("--set", value)]
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 NOTICE = "Research use only, not a medical device."
 
@@ -74,7 +77,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
         "--set",
         "mlflow.artifacts=['model', 'metrics', 'recipe', 'figures']",
     ]
-    arguments = ["run", "resnet_adam", *OPTIONS, *sets, "--runs", str(runs), "--name", "whole"]
+    arguments = [*SMALL, "run", "resnet_adam", *OPTIONS, *sets, "--runs", str(runs), "--name", "whole"]
     line = train._epoch_line
     with pytest.MonkeyPatch.context() as patch:
 
@@ -91,7 +94,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
         found = client.get_run(kept["run_id"])
         assert found.data.tags["btkit.reason"] == "KeyboardInterrupt: "
         before = Stopped(runs / "whole", kept, found.info.status, epochs, client.list_artifacts(kept["run_id"]))
-    assert run_command_line(["run", "--resume", str(runs / "whole")]) == 0
+    assert run_command_line([*SMALL, "run", "--resume", str(runs / "whole")]) == 0
     return before
 
 
@@ -110,7 +113,8 @@ def test_the_local_store_holds_parameters_metrics_and_files(finished: Path) -> N
     place /= kept["run_id"]
     said = {path.name: path.read_text() for path in (place / "params").iterdir()}
     expected = {
-        "seed": "7", "source.name": "phantom", "source.patients": "12", "backbone.depth": "18", "report": "false",
+        "seed": "7", "source.name": "phantom", "source.patients": "12", "backbone.name": "two_layers",
+        "report": "false",
         "training.optimizer": "adam", "training.epochs": "2", "training.learning_rate": "0.001",
         "callbacks.reduce_lr_on_plateau.patience": "2", "augment.rotate": "15.0", "mlflow.experiment": "phantoms",
     }  # fmt: skip
@@ -370,7 +374,7 @@ def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_address_that_mlflow_does_not_know_is_told(btkit: Callable[..., Any], tmp_path: Path) -> None:
-    done = btkit("run", "resnet_adam", *OPTIONS, "--set", "mlflow.tracking_uri=odd://x", "--runs", tmp_path)
+    done = btkit(*SMALL, "run", "resnet_adam", *OPTIONS, "--set", "mlflow.tracking_uri=odd://x", "--runs", tmp_path)
     assert done.status == 2
     assert done.err.startswith("btkit: [mlflow] tracking_uri 'odd://x' cannot be used: ")
     assert done.err.count("\n") == 1
