@@ -10,11 +10,15 @@ from rich.console import Console
 from braintumor_kit.api.models import Model, load
 from braintumor_kit.files import read_json, read_text
 from braintumor_kit.progress import Reporter
-from braintumor_kit.recipe.load import load_recipe
+from braintumor_kit.recipe.load import load_explainer, load_recipe
 from braintumor_kit.recipe.shipped import find_recipe
 from braintumor_kit.registry import Registry
 from braintumor_kit.report.notebook import result_html
 from braintumor_kit.runs import Run, find_run
+from braintumor_kit.workflows.evaluate_explanations import Evaluation
+from braintumor_kit.workflows.explain import Request
+from braintumor_kit.workflows.explain_run import Wish, own_pictures
+from braintumor_kit.workflows.explain_run import explain as explain_run
 from braintumor_kit.workflows.report import REPORT, damage_told, told_by
 from braintumor_kit.workflows.run import run_recipe
 
@@ -63,6 +67,40 @@ class Result:
         """The model of the best epoch; a cross-validation has one a fold and none here."""
         return load(self.folder)
 
+    def explain(
+        self,
+        *methods: str,
+        split: str | None = None,
+        limit: int | None = None,
+        target: str = "predicted",
+        thorough: bool = False,
+        plugins: Sequence[str | Path] = (),
+        quiet: bool = False,
+    ) -> Mapping[str, Any]:
+        """Explains slices of the run's own into `explanations/`, as `btkit explain --evaluate` does, and measures where
+        the relevance lies: how much of it in the tumours' masks, beside chance and a blob at the centre.
+
+        Args:
+            methods: names of explainers; Grad-CAM where none is named.
+            split: whose slices; test, or validation where the run has no test.
+            limit: at most so many slices, evenly spaced.
+            target: as `explain` has it.
+            thorough: also take pixels away (insertion, deletion, ROAD) and shuffle the weights, which takes longer.
+
+        Returns:
+            The content of `explanation_metrics.json`.
+
+        Raises:
+            InputError: where a method, split or target does not fit, or the data are not at hand any more.
+        """
+        registry, told = _registry(plugins), _reporter(quiet)
+        run, explained = own_pictures(str(self.folder), Path(), split, limit, registry, told)
+        chosen = [load_explainer(name, {}, registry) for name in methods or ("gradcam",)]
+        requests = [Request(one, plugin, pictures, target) for one, pictures in explained for plugin in chosen]
+        wish = Wish(evaluation=Evaluation() if thorough else Evaluation(faithfulness=0, randomisation=0))
+        metrics, _ = explain_run(run.folder / "explanations", requests, wish, told)
+        return metrics or {}
+
     def __repr__(self) -> str:
         return f"Result({str(self.folder)!r})"
 
@@ -95,10 +133,16 @@ def run(
         InputError: where the recipe, the data or the weights are not as they have to be.
         WorkError: where the work fails on the way; the message says how to go on.
     """
-    registry = Registry.from_environment([Path(folder) for folder in plugins])
     path = find_recipe(str(recipe))
-    checked = load_recipe(path, (), registry, tables)
-    reporter = Reporter(None if quiet else Console(stderr=True, force_jupyter=False))
+    checked = load_recipe(path, (), _registry(plugins), tables)
     argv = ["braintumor_kit.run", str(recipe), *(f"{key}={value!r}" for key, value in tables.items())]
-    done: Run = run_recipe(checked, read_text(path), Path(runs), name, argv, reporter)
+    done: Run = run_recipe(checked, read_text(path), Path(runs), name, argv, _reporter(quiet))
     return Result(done.folder)
+
+
+def _registry(plugins: Sequence[str | Path]) -> Registry:
+    return Registry.from_environment([Path(folder) for folder in plugins])
+
+
+def _reporter(quiet: bool) -> Reporter:
+    return Reporter(None if quiet else Console(stderr=True, force_jupyter=False))
