@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "model": {"backend", "contracts", "data", "errors", "memory"},
     "evaluation": {"contracts", "errors", "files"},
     "explanation": {"backend", "contracts", "errors", "evaluation", "model", "registry", "spelling"},
+    "tracking": {"errors", "files", "interrupts", "notice", "recipe", "runs"},
     "training": {"backend", "contracts", "data", "errors", "files", "memory", "model", "recipe", "spelling"},
     "export": {"contracts", "errors", "evaluation", "files", "model", "notice", "recipe", "regular"},
     "report": {"audit", "contracts", "evaluation", "files", "notice"},
@@ -44,7 +45,10 @@ MAY_IMPORT = {
     "workflows": {
         "audit", "backend", "contracts", "data", "errors", "evaluation", "explanation", "export", "faults", "files",
         "interrupts", "locks", "matching", "memory", "model", "notice", "progress", "recipe", "record", "registry",
-        "report", "runs", "scrub", "testing", "training",
+        "report", "runs", "scrub", "testing", "tracking", "training",
+    },
+    "estimator": {
+        "contracts", "data", "files", "model", "progress", "recipe", "registry", "runs", "training", "workflows",
     },
     "serve": {
         "contracts", "data", "errors", "explanation", "model", "notice", "progress", "recipe", "registry", "report",
@@ -58,9 +62,12 @@ MAY_IMPORT = {
         "audit", "bench", "data", "errors", "faults", "files", "interrupts", "notice", "progress", "recipe", "registry",
         "runs", "scaffold", "serve", "testing", "visible", "workflows",
     },
-    "api": {"errors", "explanation", "memory", "model", "notice", "recipe", "registry", "report", "runs", "workflows"},
+    "api": {
+        "data", "errors", "explanation", "files", "memory", "model", "notice", "progress", "recipe", "registry",
+        "report", "runs", "workflows",
+    },
     "__main__": {"commands"},
-    "__init__": {"api"},
+    "__init__": {"api", "estimator"},
 }  # fmt: skip
 """What each part of braintumor_kit may import of the others; arrows point down only."""
 

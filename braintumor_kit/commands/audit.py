@@ -15,6 +15,7 @@ from braintumor_kit.commands.common import (
     reporter,
     set_option,
 )
+from braintumor_kit.commands.completion import plugins_of, recipes
 
 if TYPE_CHECKING:
     from braintumor_kit.recipe.load import DataRecipe
@@ -30,8 +31,12 @@ def _kinds(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 
 
 @click.command()
-@click.argument("recipe", required=False, metavar="[RECIPE|RUN]")
-@click.option("--source", help="A source plugin instead of a recipe; its options come by --set source.key=value.")
+@click.argument("recipe", required=False, metavar="[RECIPE|RUN]", shell_complete=recipes)
+@click.option(
+    "--source",
+    shell_complete=plugins_of("source"),
+    help="A source plugin instead of a recipe; its options come by --set source.key=value.",
+)
 @set_option
 @click.option(
     "--out",

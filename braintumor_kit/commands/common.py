@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from braintumor_kit.commands.completion import keys
 from braintumor_kit.visible import visible
 
 UNSHOWN = re.compile(r"[^\n -~]")
@@ -28,6 +29,7 @@ set_option: Callable[..., Any] = click.option(
     "overrides",
     multiple=True,
     metavar="KEY.PATH=VALUE",
+    shell_complete=keys,
     help="Change a value of the recipe, such as training.epochs=2. May be given more than once.",
 )
 runs_option: Callable[..., Any] = click.option(

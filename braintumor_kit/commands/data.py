@@ -12,6 +12,7 @@ from braintumor_kit.commands.common import (
     reporter,
     set_option,
 )
+from braintumor_kit.commands.completion import plugins_of, recipes
 
 
 @click.group()
@@ -36,7 +37,9 @@ def fetch(name: str, folder: Path) -> None:
 
 
 @data.command()
-@click.option("--source", required=True, help="The source whose patients are known.")
+@click.option(
+    "--source", required=True, shell_complete=plugins_of("source"), help="The source whose patients are known."
+)
 @set_option
 @click.option("--to", "path", required=True, type=click.Path(path_type=Path), help="The index, a .npz file.")
 @click.option("--title", required=True, help="What the slices are, where they come from, under which licence.")
@@ -53,8 +56,12 @@ def index(ctx: click.Context, source: str, overrides: tuple[str, ...], path: Pat
 
 
 @data.command()
-@click.argument("recipe", required=False)
-@click.option("--source", help="A source plugin instead of a recipe; its options come by --set source.key=value.")
+@click.argument("recipe", required=False, shell_complete=recipes)
+@click.option(
+    "--source",
+    shell_complete=plugins_of("source"),
+    help="A source plugin instead of a recipe; its options come by --set source.key=value.",
+)
 @set_option
 @json_option
 @click.pass_context

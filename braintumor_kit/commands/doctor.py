@@ -6,11 +6,12 @@ from typing import Any
 import click
 
 from braintumor_kit.commands.common import json_option, large_imports, print_json, print_table
+from braintumor_kit.commands.completion import runs as completed_runs
 
 
 @click.command()
 @click.option("--clear-cache", is_flag=True, help="Remove all caches; they are made again when needed.")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completed_runs)
 @click.option(
     "--bundle",
     is_flag=True,

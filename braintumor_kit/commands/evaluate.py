@@ -17,13 +17,19 @@ from braintumor_kit.commands.common import (
     set_option,
     warn,
 )
+from braintumor_kit.commands.completion import plugins_of
+from braintumor_kit.commands.completion import runs as completed_runs
 from braintumor_kit.notice import NOTICE
 
 
 @click.command()
-@click.argument("argument", required=False, metavar="[RUN]")
+@click.argument("argument", required=False, metavar="[RUN]", shell_complete=completed_runs)
 @runs_option
-@click.option("--source", help="Another source than the run's own; its options come by --set source.key=value.")
+@click.option(
+    "--source",
+    shell_complete=plugins_of("source"),
+    help="Another source than the run's own; its options come by --set source.key=value.",
+)
 @set_option
 @click.option(
     "--split",
@@ -37,7 +43,9 @@ from braintumor_kit.notice import NOTICE
     metavar="NAME,NAME,...",
     help="Of the outputs, in order, of a .keras file that stands in no run.",
 )
-@click.option("--against", metavar="RUN", help="Another run: paired comparison on the same slices.")
+@click.option(
+    "--against", metavar="RUN", shell_complete=completed_runs, help="Another run: paired comparison on the same slices."
+)
 @click.option("--corruptions", is_flag=True, help="Also under eight changes typical of MRI, at five severities each.")
 @click.option(
     "--out",

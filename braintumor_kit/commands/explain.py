@@ -20,17 +20,21 @@ from braintumor_kit.commands.common import (
     runs_option,
     warn,
 )
+from braintumor_kit.commands.completion import methods as completed_methods
+from braintumor_kit.commands.completion import runs as completed_runs
+from braintumor_kit.commands.completion import targets
 from braintumor_kit.notice import NOTICE
 
 
 @click.command()
-@click.argument("arguments", nargs=-1, metavar="[RUN] [IMAGE...]")
+@click.argument("arguments", nargs=-1, metavar="[RUN] [IMAGE...]", shell_complete=completed_runs)
 @click.option(
     "--method",
     "methods",
     default="gradcam",
     show_default=True,
     metavar="NAME[,NAME...]",
+    shell_complete=completed_methods,
     help="Explainers; `btkit plugins list` shows them.",
 )
 @click.option(
@@ -38,6 +42,7 @@ from braintumor_kit.notice import NOTICE
     default="predicted",
     show_default=True,
     metavar="predicted|label|CLASS|CLASS-vs-CLASS|all",
+    shell_complete=targets,
     help="What is explained.",
 )
 @click.option(

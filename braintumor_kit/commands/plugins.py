@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from braintumor_kit.commands.common import json_option, large_imports, print_json, print_table, registry
+from braintumor_kit.commands.completion import plugin_names
 from braintumor_kit.visible import visible
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _print_list(rows: list[dict[str, Any]], verify: bool) -> None:
 
 @plugins.command()
 @kind_argument
-@click.argument("name")
+@click.argument("name", shell_complete=plugin_names)
 @json_option
 @click.pass_context
 def show(ctx: click.Context, kind: str, name: str, as_json: bool) -> None:
@@ -107,7 +108,7 @@ def _type_of(field: dict[str, object]) -> str:
 
 @plugins.command()
 @kind_argument
-@click.argument("name")
+@click.argument("name", shell_complete=plugin_names)
 @json_option
 @click.pass_context
 def check(ctx: click.Context, kind: str, name: str, as_json: bool) -> int:

@@ -19,12 +19,13 @@ from braintumor_kit.commands.common import (
     runs_option,
     warn,
 )
+from braintumor_kit.commands.completion import runs as completed_runs
 from braintumor_kit.notice import NOTICE
 from braintumor_kit.visible import visible
 
 
 @click.command()
-@click.argument("arguments", nargs=-1, required=True, metavar="[RUN] IMAGE...")
+@click.argument("arguments", nargs=-1, required=True, metavar="[RUN] IMAGE...", shell_complete=completed_runs)
 @runs_option
 @precision_option("float32")
 @plane_option

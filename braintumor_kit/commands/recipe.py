@@ -3,6 +3,7 @@
 import click
 
 from braintumor_kit.commands.common import json_option, print_json, registry, set_option
+from braintumor_kit.commands.completion import recipes
 
 
 @click.group()
@@ -11,7 +12,7 @@ def recipe() -> None:
 
 
 @recipe.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=recipes)
 @set_option
 @click.pass_context
 def check(ctx: click.Context, recipe: str, overrides: tuple[str, ...]) -> None:
@@ -25,7 +26,7 @@ def check(ctx: click.Context, recipe: str, overrides: tuple[str, ...]) -> None:
 
 
 @recipe.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=recipes)
 @set_option
 @json_option
 @click.pass_context

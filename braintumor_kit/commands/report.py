@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from braintumor_kit.commands.common import json_option, print_json, runs_option, warn
+from braintumor_kit.commands.completion import runs as completed_runs
 
 
 @click.command()
-@click.argument("runs_to_report", nargs=-1, metavar="[RUN]...")
+@click.argument("runs_to_report", nargs=-1, metavar="[RUN]...", shell_complete=completed_runs)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),

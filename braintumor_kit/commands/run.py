@@ -16,6 +16,8 @@ from braintumor_kit.commands.common import (
     runs_option,
     set_option,
 )
+from braintumor_kit.commands.completion import recipes
+from braintumor_kit.commands.completion import runs as completed_runs
 from braintumor_kit.notice import NOTICE
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe", required=False)
+@click.argument("recipe", required=False, shell_complete=recipes)
 @set_option
 @runs_option
 @click.option("--name", help="Name of the run folder; by default <recipe>-<UTC time>-<6 hex>.")
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     "--resume",
     "resumed",
     metavar="RUN",
+    shell_complete=completed_runs,
     help="Go on with an interrupted run, on the same trajectory; of a cross-validation finished folds are kept.",
 )
 @click.option(

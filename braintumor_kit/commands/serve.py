@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from braintumor_kit.commands.common import large_imports, precision_option, registry, runs_option, warn
+from braintumor_kit.commands.completion import runs as completed_runs
 from braintumor_kit.notice import NOTICE
 
 TOKEN = "BTKIT_TOKEN"
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completed_runs)
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Where to listen; beyond loopback a token is asked."
 )

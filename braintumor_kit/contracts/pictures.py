@@ -198,7 +198,7 @@ def _pixels(image: Image.Image) -> NDArray[Any]:
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)
     if image.mode in ("I", "F"):
-        return _to_uint16(np.asarray(image))
+        return to_uint16(np.asarray(image))
     if image.has_transparency_data or image.mode in ("LA", "La"):
         return _grey_if_equal(np.asarray(_over_black(image)))
     return _grey_if_equal(np.asarray(image.convert("RGB")))
@@ -220,8 +220,12 @@ class _NotFiniteError(ValueError):
     """Floating-point pixels that are infinite or no numbers."""
 
 
-def _to_uint16(values: NDArray[Any]) -> NDArray[np.uint16]:
-    """Whole numbers that fit stay as they are; others are stretched from their own range to 0..65535."""
+def to_uint16(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """Whole numbers that fit stay as they are; others are stretched from their own range to 0..65535.
+
+    Raises:
+        ValueError: where they are infinite or no numbers.
+    """
     low, high = float(values.min()), float(values.max())
     if values.dtype.kind == "i" and low >= 0 and high <= 65535:
         return values.astype(np.uint16)

@@ -3,15 +3,17 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
+from braintumor_kit.recipe.mlflow_table import MlflowTable
 from braintumor_kit.recipe.problems import Path_
+from braintumor_kit.recipe.table import Table
 from braintumor_kit.recipe.tables import (
     UNMATCHED,
     CallbacksTable,
     ExplainTable,
     ScheduleTable,
     SplitTable,
-    Table,
     TrainingTable,
 )
 
@@ -28,6 +30,8 @@ def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
     split, training, callbacks = tables.get("split"), tables.get("training"), tables.get("callbacks")
     if "pixels" in tables:
         yield from _without_effect(("pixels",), tables["pixels"], "crop", {"crop_margin": ("head",)})
+    if mlflow := tables.get("mlflow"):
+        yield from _mlflow(mlflow)
     if "source" in tables and (split is None or split.together != "copies"):  # which looks patients up as well
         yield from _without_effect(("source",), tables["source"], "recover_patients", {"patient_index": (True,)})
     if split is not None:
@@ -66,6 +70,16 @@ def _split(split: SplitTable) -> Iterator[tuple[Path_, str]]:
         yield (
             ("split", "test"),
             f"validation and test take {taken:g} of the samples and leave none for training.",
+        )
+
+
+def _mlflow(table: MlflowTable) -> Iterator[tuple[Path_, str]]:
+    address = table.tracking_uri or ""
+    if "://" in address and "@" in urlsplit(address).netloc:  # never shown again, not even here
+        yield (
+            ("mlflow", "tracking_uri"),
+            "holds a user's name or password, which the run's record would keep: leave it out, and set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
         )
 
 

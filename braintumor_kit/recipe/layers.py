@@ -48,13 +48,19 @@ class Layers:
         return next(within, self.top)
 
 
-def read_layers(recipe: Path, overrides: Sequence[str] = ()) -> Layers:
+def read_layers(recipe: Path, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None) -> Layers:
     """Reads a recipe, what it extends, and lays `key.path=value` overrides over it.
+
+    Args:
+        changes: tables and keys of a caller in Python, laid over the recipe before that.
 
     Raises:
         InputError: where a file is missing, no TOML, too large, or extends itself; or an override is not understood.
     """
     layers = _read_file(recipe, ())
+    if changes:
+        check_values(changes, "Python")
+        layers = _lay_over(layers, changes, Origin("Python", Path.cwd()))
     if overrides:
         changes = _merge_overrides(overrides, layers.values)
         layers = _lay_over(layers, changes, Origin("--set", Path.cwd()))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from braintumor_kit.recipe.layers import Layers, layers_of, read_layers
 from braintumor_kit.recipe.problems import Path_, Problem, RecipeError, explain
 from braintumor_kit.recipe.tables import RESERVED, ExplainTable, PluginTable, RecipeTable
 from braintumor_kit.registry import PluginInfo, Registry
+
+ADDRESS = re.compile(r"[\w+-]{2,}:")
+"""How what is no path begins: https:, file:, sqlite:; a single letter is a drive."""
 
 DATA_TABLES = ("seed", "source", "pixels", "split")
 """The tables that say what the data are."""
@@ -94,17 +98,23 @@ class Recipe(DataRecipe):
         return values
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), registry: Registry | None = None) -> Recipe:
+def load_recipe(
+    path: Path,
+    overrides: Sequence[str] = (),
+    registry: Registry | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Recipe:
     """Reads and checks a recipe.
 
     Args:
         overrides: `key.path=value` texts of `--set`.
+        changes: tables and keys of a caller in Python, such as {"training": {"epochs": 2}}.
 
     Raises:
         RecipeError: with every problem that the recipe has.
         InputError: where a file cannot be read at all.
     """
-    return _check(read_layers(path, overrides), path, registry or Registry.from_environment())
+    return _check(read_layers(path, overrides, _plain(changes or {})), path, registry or Registry.from_environment())
 
 
 def recipe_of(values: Mapping[str, Any], path: Path, registry: Registry | None = None) -> Recipe:
@@ -219,15 +229,24 @@ def _check(layers: Layers, path: Path, registry: Registry) -> Recipe:
     return Recipe(RecipeTable(**tables), source, path, backbone, tuple(filter(None, explainers)))
 
 
+def _plain(value: Any) -> Any:
+    """A caller's value as TOML would have it: paths are texts, and what is read-only or a tuple is none."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def _conflicts(tables: Mapping[str, Any], layers: Layers) -> list[Problem]:
     return [Problem(layers.origin(place).file, place, message) for place, message in conflicts(tables)]
 
 
 def _resolve_own_paths(layers: Layers) -> None:
     """Makes the paths of btkit's own keys absolute, relative to where each was written."""
-    for table, key in (("source", "patient_index"), ("split", "collections")):
+    for table, key in (("source", "patient_index"), ("split", "collections"), ("mlflow", "tracking_uri")):
         values = layers.values.get(table)
-        if isinstance(values, dict) and isinstance(values.get(key), str):
+        if isinstance(values, dict) and isinstance(values.get(key), str) and not ADDRESS.match(values[key]):
             values[key] = str(layers.origin((table, key)).folder / Path(values[key]).expanduser())
 
 

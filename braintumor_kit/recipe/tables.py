@@ -7,29 +7,15 @@ plugins' own and are checked against the plugins' own models.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from braintumor_kit.recipe.mlflow_table import MlflowTable
+from braintumor_kit.recipe.table import OpenTable, Table
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Table(BaseModel):
-    """A table of a recipe: unknown keys are errors, and nothing changes after it is read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class OpenTable(Table):
-    """A table that names a plugin; keys that are not listed here are the plugin's own options."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The plugin's own options, as given."""
-        return dict(self.__pydantic_extra__ or {})
 
 
 class PluginTable(OpenTable):
@@ -362,6 +348,7 @@ class RecipeTable(Table):
     backbone: BackboneTable = Field(description="The convolutional trunk.")
     training: TrainingTable = Field(default_factory=TrainingTable, description="How the network is fitted.")
     callbacks: CallbacksTable = Field(default_factory=CallbacksTable, description="What acts between epochs.")
+    mlflow: MlflowTable | None = Field(None, description="Log the run to MLflow too.")
     certainty: CertaintyTable = Field(default_factory=CertaintyTable, description="When an answer is flagged.")
     explain: tuple[ExplainTable, ...] = Field((), description="Explanations at the end of the run, one table a method.")
     report: bool = Field(

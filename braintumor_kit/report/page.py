@@ -107,7 +107,12 @@ def embedded(picture: NDArray[np.uint8] | Path) -> str:
     else:
         Image.fromarray(np.ascontiguousarray(picture)).save(content, "PNG")
         kind = "png"
-    return f"data:image/{kind};base64," + base64.b64encode(content.getvalue()).decode("ascii")
+    return data_url(content.getvalue(), kind)
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """A picture's file as a data URL."""
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode("ascii")
 
 
 def drawing(draw: Draws, name: str, words: str) -> Markup:

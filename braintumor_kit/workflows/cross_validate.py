@@ -17,6 +17,7 @@ from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, fold_runs, save_recipe, start_record, table_of, update_record, versions
+from braintumor_kit.tracking.tracker import tracked
 from braintumor_kit.training.fit import has_checkpoint
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.ending import ending_recorded
@@ -78,9 +79,10 @@ def cross_validate(
     Raises:
         WorkError: where the work fails on the way; finished folds stay.
     """
-    with log_to(run.folder), ending_recorded(run):
+    with log_to(run.folder), tracked(run, recipe.tables.mlflow, reporter.say, True) as tracker, ending_recorded(run):
         update_record(run, status="running", ended=None, reason=None)
         _follow_changes(run, recipe, materials)
+        tracker.begin()
         for fold, material in zip(fold_runs(run), materials, strict=True):
             if _begun(fold) and fold.record.get("split_digest") != split_digests([material])[0]:
                 # Pooled with the others, it would be judged on slices that it was trained on.

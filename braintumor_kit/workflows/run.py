@@ -10,6 +10,7 @@ from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe, recipe_of
 from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, check_place, is_run, locked, new_run
+from braintumor_kit.tracking.access import check_tracking
 from braintumor_kit.training.fit import LATEST, check, forget_checkpoint, has_checkpoint
 from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.cross_validate import begin, cross_validate
@@ -37,6 +38,7 @@ def run_recipe(recipe: Recipe, text: str, runs: Path, name: str | None, argv: li
     """
     started = datetime.now(UTC)
     check_place(runs, name)
+    check_tracking(recipe.tables.mlflow, runs)
     dataset = open_dataset(recipe, reporter)
     seed_everything(recipe.tables.seed)
     classifier = build(recipe, dataset)  # before decoding: weights that cannot be had are told at once
@@ -69,6 +71,7 @@ def resume(run: Run, argv: list[str], registry: Registry, reporter: Reporter, ac
     recipe = replace(recipe, path=Path(run.record.get("recipe_name") or recipe.path))
     if run.folds is None:
         _check_unfinished(run, recipe, accept)
+    check_tracking(recipe.tables.mlflow, run.folder.parent)
     with locked(run), told_how_to_go_on(run, run.folds is not None, reporter, resumed=True):
         _tidy(run)
         use_threads_of(run.record, reporter)

@@ -23,6 +23,7 @@ from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, save_recipe, start_record, update_record, versions
+from braintumor_kit.tracking.tracker import Tracker, tracked
 from braintumor_kit.training.batches import Batches, Labels, balanced_weights
 from braintumor_kit.training.callbacks import Epoch
 from braintumor_kit.training.fit import fit, forget_checkpoint, has_checkpoint
@@ -59,14 +60,20 @@ def train_into(
     Raises:
         WorkError: where the work fails on the way; the run folder keeps what was done.
     """
-    with log_to(run.folder), ending_recorded(run):
+    goes_on = resume and has_checkpoint(run.folder)
+    with (
+        log_to(run.folder),
+        tracked(run, recipe.tables.mlflow, reporter.say, goes_on) as tracker,
+        ending_recorded(run),
+    ):
         if resume:
             update_record(run, status="running", ended=None, reason=None)
             _follow_changes(run, recipe, material, classifier)
         else:
             _begin(run, recipe, text, material, classifier, argv, started)
         reporter.say(f"run {run.folder}{' goes on' if resume else ''}", "resumed" if resume else "begun")
-        fitted = _fit(recipe, material, classifier, run, reporter, resume)
+        tracker.begin()
+        fitted = _fit(recipe, material, classifier, run, reporter, tracker, goes_on)
         chosen = {"best_epoch": fitted.best_epoch, f"best_{recipe.tables.training.select}": fitted.best}
         update_record(run, **chosen, batch_size=fitted.batch_size)
         _save_model(classifier, run)
@@ -188,14 +195,24 @@ def make_task(recipe: Recipe, material: Material, reporter: Reporter) -> Task:
 
 
 def _fit(
-    recipe: Recipe, material: Material, classifier: Classifier, run: Run, reporter: Reporter, resume: bool
+    recipe: Recipe,
+    material: Material,
+    classifier: Classifier,
+    run: Run,
+    reporter: Reporter,
+    tracker: Tracker,
+    resume: bool,
 ) -> Fitted:
     task = make_task(recipe, material, reporter)
     precision = resolve_precision(recipe.tables.training.precision)
     reporter.say(f"training in {precision}; weights: {classifier.weights}")
+
+    def tell(row: Epoch) -> None:
+        reporter.say(_epoch_line(row), "epoch", **asdict(row))
+        tracker.epoch(row.epoch, {name: value for name, value in asdict(row).items() if name != "epoch"})
+
     with reporter.bars("features of the frozen part", "training, step") as (features, steps):
-        watch = Watch(lambda row: reporter.say(_epoch_line(row), "epoch", **asdict(row)), steps, features, reporter.say)
-        return fit(classifier, task, run.folder, watch, resume=resume and has_checkpoint(run.folder))
+        return fit(classifier, task, run.folder, Watch(tell, steps, features, reporter.say), resume=resume)
 
 
 def _epoch_line(row: Epoch) -> str:

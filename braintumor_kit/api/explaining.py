@@ -1,4 +1,4 @@
-"""btkit in Python: `from braintumor_kit import explain`."""
+"""`explain`: maps of a batch of pictures, from any Keras classifier, file or run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from braintumor_kit.errors import InputError
-from braintumor_kit.explanation.engine import Method, explain_batch
+from braintumor_kit.explanation.engine import FLAGS, Method, explain_batch
 from braintumor_kit.explanation.network import Network
 from braintumor_kit.explanation.open import network_of
 from braintumor_kit.explanation.targets import parse_target
@@ -22,6 +22,7 @@ from braintumor_kit.notice import NOTICE
 from braintumor_kit.recipe.load import load_explainer
 from braintumor_kit.recipe.tables import PixelsTable
 from braintumor_kit.registry import Registry
+from braintumor_kit.report.notebook import SHOWN, Shown, explanation_html
 from braintumor_kit.report.overlays import overlay
 from braintumor_kit.runs import Run
 from braintumor_kit.workflows.trained import Trained, trained_from_file, trained_of
@@ -78,6 +79,19 @@ class Explanation:
             self.pictures[number], self.maps[number], words=words, mask=mask, signed=self.signed, style=style
         )
 
+    def _repr_html_(self) -> str:
+        shown = [
+            Shown(
+                self.overlay(number),
+                self.targets[number],
+                self.predicted[number],
+                float(self.probabilities[number].max()),
+                [FLAGS[flag] for flag in self.flags[number]],
+            )
+            for number in range(min(len(self), SHOWN))
+        ]
+        return explanation_html(self.method, self.layer, shown, len(self))
+
 
 def explain(
     model: keras.Model | str | Path,
@@ -111,9 +125,29 @@ def explain(
     Raises:
         InputError: where something does not fit; PluginError where an explainer fails.
     """
+    return explain_trained(
+        _trained(model, classes), images, method, target=target, classes=classes, labels=labels, layer=layer,
+        precision=precision, align=align, plugins=plugins, **options,
+    )  # fmt: skip
+
+
+def explain_trained(
+    trained: Trained,
+    images: NDArray[Any],
+    method: str = "gradcam",
+    *,
+    target: str = "predicted",
+    classes: Sequence[str] | None = None,
+    labels: Sequence[int] | None = None,
+    layer: str | None = None,
+    precision: str = "auto",
+    align: str = "receptive_field",
+    plugins: Sequence[Path] = (),
+    **options: Any,
+) -> Explanation:
+    """The same of a model that is loaded."""
     _check_choice("precision", precision, ("auto", *PRECISIONS))
     _check_choice("align", align, ("receptive_field", "grid"))
-    trained = _trained(model, classes)
     pictures = np.asarray(images)
     dtype = PRECISIONS[resolve_precision(precision)]
     network = network_of(trained.model, dtype, layer or trained.explain_layer, _shape(pictures))

@@ -1,0 +1,1 @@
+"""btkit as an estimator of scikit-learn."""

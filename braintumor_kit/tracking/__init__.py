@@ -1,0 +1,1 @@
+"""Runs told to a tracking server beside their own folders: MLflow's."""
