@@ -80,8 +80,13 @@ def complain(bad: Sequence["BadImage"], total: int) -> None:
     from braintumor_kit.errors import InputError
 
     if bad:
-        lines = [f"  {item.reason}" if item.id in item.reason else f"  {item.id}: {item.reason}" for item in bad]
+        lines = dict.fromkeys(f"  {_what_is_wrong(item)}" for item in bad)  # a damaged volume is said once
         raise InputError("\n".join([f"{len(bad)} of {total} cannot be read:", *lines]))
+
+
+def _what_is_wrong(item: "BadImage") -> str:
+    file = item.id.rpartition("#")[0] or item.id
+    return item.reason if item.id in item.reason or file in item.reason else f"{item.id}: {item.reason}"
 
 
 def warn(warning: str | None) -> None:

@@ -152,9 +152,24 @@ class NiftiVolume(Volume):
         return self._grid[2]
 
 
-@lru_cache(maxsize=2)  # a volume and its mask: slices of one volume follow each other
 def _voxels_of(volume: NiftiVolume) -> _Voxels:
     """What a volume stores, turned to its plane."""
+    found = _read_once(volume)
+    if isinstance(found, ImageError):
+        raise ImageError(str(found)) from found
+    return found
+
+
+@lru_cache(maxsize=2)  # a volume and its mask: slices of one volume follow each other
+def _read_once(volume: NiftiVolume) -> _Voxels | ImageError:
+    """The voxels, or why they cannot be read: a damaged file is not unpacked anew for each of its slices."""
+    try:
+        return _read(volume)
+    except ImageError as error:
+        return error
+
+
+def _read(volume: NiftiVolume) -> _Voxels:
     proxy = volume.image.dataobj
     with _damage_of(volume.name):
         stored = _first_volume(np.asanyarray(proxy.get_unscaled()))
