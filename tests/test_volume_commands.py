@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from volumes import CORNER, SPACING, as_nifti, phantom, save_series
 
+import braintumor_kit
+
 COUNT = 6
 
 
@@ -79,6 +81,24 @@ def test_a_plane_may_be_chosen(btkit: Any, finished: Path, scans: Path) -> None:
     found = predicted(btkit, finished, scans / "RAS.nii.gz", "--plane", "coronal")
     assert len(found) == 64 + 1  # rows of the slices
     assert btkit("predict", finished, scans / "RAS.nii.gz", "--plane", "oblique").status == 2
+
+
+def test_the_same_in_python(btkit: Any, finished: Path, scans: Path) -> None:
+    expected = predicted(btkit, finished, scans / "SAL.nii.gz", scans / "dicom")
+    slices = [item for item in expected if "slices" not in item]
+    model = braintumor_kit.load(finished)
+    found = model.predict([scans / "SAL.nii.gz", phantom(1)[0], scans / "dicom"])
+    paths = [item["path"] for item in found.rows]
+    assert paths == [
+        *(item["path"] for item in slices[:COUNT]), "picture 1", *(item["path"] for item in slices[COUNT:]),
+        str(scans / "SAL.nii.gz"), str(scans / "dicom"),
+    ]  # fmt: skip
+    for mine, theirs in zip(found.rows[-2:], [item for item in expected if "slices" in item], strict=True):
+        assert (mine["slices_used"], mine["peaks"].keys()) == (theirs["slices_used"], theirs["peaks"].keys())
+        assert mine["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-6)
+    assert found.rows[COUNT]["probabilities"] == pytest.approx(slices[0]["probabilities"], abs=1e-6)
+    maps = model.explain([scans / "SAL.nii.gz"], plane="sagittal")
+    assert maps.maps.shape == (64, 64, 64)
 
 
 def test_files_beside_each_other_are_told_apart(btkit: Any, finished: Path, scans: Path, tmp_path: Path) -> None:
