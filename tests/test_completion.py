@@ -74,7 +74,7 @@ def test_runs_elsewhere(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_plugins_of_the_kind_that_is_asked_for(tmp_path: Path) -> None:
     assert offered("plugins", "show", "") == ["source", "backbone", "explainer"]
-    assert offered("plugins", "check", "source", "") == ["figshare", "image_folder", "phantom"]
+    assert offered("plugins", "check", "source", "") == ["dicom", "figshare", "image_folder", "nifti", "phantom"]
     assert offered("plugins", "show", "backbone", "r") == ["resnet"]
     assert offered("evaluate", "--source", "ph") == ["phantom"]
     (tmp_path / "sources").mkdir()

@@ -39,7 +39,7 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
         "recipe.toml: [backbone] depht: unknown key; did you mean 'depth'?",
         "recipe.toml: seed: should be a valid integer, not 'seven'.",
         "recipe.toml: [source] name: there is no source plugin named 'phantm'; did you mean 'phantom'? "
-        "Known: figshare, image_folder, phantom.",
+        "Known: dicom, figshare, image_folder, nifti, phantom.",
         "recipe.toml: [training] learning_rat: unknown key; did you mean 'learning_rate'?",
         "recipe.toml: [training] optimizer: must be 'adam', 'adamw' or 'sgd', not 'adm'; did you mean 'adam'?",
     ]
@@ -242,7 +242,7 @@ def test_schema_holds_core_keys_and_options_of_plugins(btkit) -> None:  # type: 
     schema = json.loads(ended.out)
     assert ended.status == 0
     titles = {variant["title"] for variant in schema["$defs"]["SourceTable"]["oneOf"]}
-    assert titles == {"source figshare", "source image_folder", "source phantom"}
+    assert titles == {f"source {name}" for name in ("dicom", "figshare", "image_folder", "nifti", "phantom")}
     phantom = next(v for v in schema["$defs"]["SourceTable"]["oneOf"] if v["title"] == "source phantom")
     assert "patients" in phantom["properties"]
     assert phantom["additionalProperties"] is False
