@@ -44,7 +44,7 @@ def put(folder: Path, name: str, text: str) -> Registry:
 
 def test_built_in_plugins_come_in_through_entry_points() -> None:
     registry = Registry.from_environment()
-    assert registry.names("source") == ["figshare", "image_folder", "phantom"]
+    assert registry.names("source") == ["dicom", "figshare", "image_folder", "nifti", "phantom"]
     assert registry.names("backbone") == ["efficientnet_lite0", "resnet", "torchvision_resnet"]
     assert registry.find("source", "phantom").target == "btkit_plugins.sources.phantom:Phantom"
 
