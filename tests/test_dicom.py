@@ -1,5 +1,7 @@
 """DICOM: which frame comes when, how bright each pixel is, and what is refused."""
 
+import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -261,11 +263,11 @@ def bomb() -> bytes:
     ("content", "reason"),
     [
         (b"", "a.dcm is not a DICOM file"),
-        (bytes(128) + b"DICM", "a.dcm is DICOM and holds no picture"),
+        (bytes(128) + b"DICM", "a.dcm is DICOM and holds no picture of a scan"),
         (bytes(200), "a.dcm is not a DICOM file"),
-        (bomb(), "a.dcm unpacks to more than the 536,870,912 bytes that are allowed"),
+        (bomb(), "a.dcm unpacks to more than the 134,217,728 bytes that are allowed"),
         ((PACKAGED / "MR_truncated.dcm").read_bytes(), "a.dcm is cut off or damaged: "),
-        ((PACKAGED / "rtplan.dcm").read_bytes(), "a.dcm is DICOM and holds no picture (RTPLAN)"),
+        ((PACKAGED / "rtplan.dcm").read_bytes(), "a.dcm is DICOM and holds no picture of a scan (RTPLAN)"),
     ],
 )
 def test_what_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
@@ -321,6 +323,46 @@ def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
         packaged("MR_small.dcm")
 
 
+def deflated(count: int, odd: bool) -> bytes:
+    """A deflated file of so many frames, its stream of an even or odd number of bytes, as it comes."""
+    made = dicom(np.zeros((count, 256, 256), np.uint16))
+    made.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    for length in range(200):
+        made.PatientComments = "x" * 2 * length
+        content = io.BytesIO()
+        made.save_as(content, enforce_file_format=True)
+        if content.getvalue().endswith(b"\0") == odd:  # DICOM makes lengths even
+            return content.getvalue()
+    raise AssertionError("no such file came about")
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_deflated_files_end(odd: bool) -> None:
+    found = read_frame(DicomFile("a.dcm", deflated(12, odd)), 11)
+    assert found.values.shape == (256, 256)
+
+
+def test_a_header_of_endless_lists_is_refused() -> None:
+    head = io.BytesIO()
+    dicom(STORED).save_as(head, enforce_file_format=True)
+    items = b"\xfe\xff\x00\xe0" + bytes(4)
+    start = head.getvalue().index(struct.pack("<HH", 0x0008, 0x0060))
+    sequence = struct.pack("<HH2sHI", 0x0008, 0x0051, b"SQ", 0, 0xFFFFFFFF) + items * 200_000
+    with pytest.raises(ImageError, match="more than the 8,388,608 bytes or 100,000 list items that are allowed"):
+        read_frame(DicomFile("a.dcm", head.getvalue()[:start] + sequence), 0)
+
+
+def test_frames_of_one_file_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    dicom(np.arange(80, dtype=np.uint16).reshape(20, 2, 2)).save_as(content, enforce_file_format=True)
+    parsed: list[Any] = []
+    whole = pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda *args, **options: parsed.append(1) or whole(*args, **options))
+    file = DicomFile("many.dcm", content.getvalue())
+    assert [read_frame(file, number).values[0, 0] for number in range(20)] == [4 * number for number in range(20)]
+    assert len(parsed) <= 2
+
+
 # The source
 
 
@@ -338,17 +380,44 @@ def test_the_source_orders_labels_and_hides_patients(tmp_path: Path) -> None:
     ]
     assert {(s.label, s.split) for s in samples} == {("notumor", "test"), ("glioma", "train")}
     groups = [sample.group for sample in samples]
-    assert groups[:3] == [None] * 3
-    assert len(set(groups[3:])) == 1
-    assert groups[3] is not None
-    assert "17" not in groups[3] or len(groups[3]) == 16
+    assert len(set(groups[:3])) == len(set(groups[3:])) == 1  # of one study, where the patient is not named
+    assert len(set(groups)) == 2
+    assert all(group is not None and re.fullmatch("[0-9a-f]{16}", group) for group in groups)
     other = Dicom(DicomOptions(root=tmp_path, salt="another"))
     assert [s.group for s in other.samples()][3] not in (None, groups[3])
     plain = Dicom(DicomOptions(root=tmp_path, patients="plain"))
     assert [s.group for s in plain.samples()][3] == "MRN 17"
     assert {s.group for s in Dicom(DicomOptions(root=tmp_path, patients="unknown")).samples()} == {None}
     assert source.image(samples[3]).tolist() == [[0, 23], [46, 70]]  # 0..3 of 0..11
-    assert source.notes() == {"files of other kinds ignored": 1, "DICOM files without a picture ignored": 1}
+    assert source.notes() == {"files of other kinds ignored": 1, "DICOM files without a picture of a scan ignored": 1}
+
+
+def test_scans_of_several_patients_and_classes_are_never_one(tmp_path: Path) -> None:
+    """As anonymisers leave them: one series UID for all, and slices of a series sorted into class folders."""
+    slices = np.arange(8, dtype=np.uint16).reshape(2, 2, 2)
+    for number, label in enumerate(("glioma", "notumor")):
+        save_series(slices, tmp_path / label / f"p{number}", PatientID=f"P{number}")
+    for number, label in enumerate(("glioma", "notumor")):
+        words = {"ImageOrientationPatient": AXIAL, "PatientID": "P7", "SeriesInstanceUID": "2.25.7"}
+        save(dicom(slices[0], ImagePositionPatient=[0, 0, number], **words), tmp_path / label / f"{number}.dcm")
+    samples = list(Dicom(DicomOptions(root=tmp_path, patients="plain")).samples())
+    assert {(s.id.split("/")[0], s.label) for s in samples} == {("glioma", "glioma"), ("notumor", "notumor")}
+    assert sorted((s.label, s.group) for s in samples) == [
+        ("glioma", "P0"), ("glioma", "P0"), ("glioma", "P7"), ("notumor", "P1"), ("notumor", "P1"), ("notumor", "P7"),
+    ]  # fmt: skip
+
+
+def test_copies_segmentations_and_own_captures_are_no_scans(tmp_path: Path) -> None:
+    slices = np.arange(4, dtype=np.uint16).reshape(1, 2, 2)
+    save_series(slices, tmp_path / "a" / "1")
+    save_series(slices, tmp_path / "b" / "copied")
+    save(dicom(slices[0], Modality="SEG", SeriesInstanceUID="2.25.8"), tmp_path / "b" / "seg.dcm")
+    save(dicom(slices[0], Manufacturer="btkit", SeriesInstanceUID="2.25.9"), tmp_path / "b" / "map.dcm")
+    source = Dicom(DicomOptions(root=tmp_path, classes=("a",)))
+    assert [s.id for s in source.samples()] == ["a/1/IM0000.dcm"]
+    assert source.notes() == {
+        "copies of DICOM files ignored": 1, "DICOM files without a picture of a scan ignored": 2,
+    }  # fmt: skip
 
 
 def test_a_table_may_name_patients_or_series(tmp_path: Path) -> None:
@@ -358,7 +427,7 @@ def test_a_table_may_name_patients_or_series(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("name,label\nP0,glioma\n2.25.11,pituitary\n")
     source = Dicom(DicomOptions(root=tmp_path, labels=tmp_path / "labels.csv"))
     assert [(s.id.split("/")[0], s.label) for s in source.samples()] == [("0", "glioma"), ("1", "pituitary")]
-    assert source.notes() == {"series without a class ignored": 1, "files of other kinds ignored": 1}
+    assert source.notes() == {"slices without a class ignored": 1, "files of other kinds ignored": 1}
 
 
 def test_pixels_are_those_of_pydicom_before_they_are_shown() -> None:

@@ -242,6 +242,29 @@ def test_a_mask_of_another_grid_is_told(tmp_path: Path) -> None:
     }
 
 
+def test_a_mask_that_lies_elsewhere_is_told(tmp_path: Path) -> None:
+    pair(tmp_path / "glioma", "a")
+    pair(tmp_path / "notumor", "b")
+    mask = as_nifti(np.zeros((3, 6, 5), np.uint8))
+    mirrored = nibabel.Nifti1Image(np.asanyarray(mask.dataobj), mask.affine @ np.diag([-1.0, 1, 1, 1]))
+    nibabel.save(mirrored, tmp_path / "glioma" / "a-seg.nii.gz")
+    found = source(tmp_path)
+    assert [s.label for s in found.samples()] == ["notumor"] * 3
+    assert found.unreadable()["glioma/a-t1c.nii.gz"] == (
+        "glioma/a-seg.nii.gz lies elsewhere in the body than its scan glioma/a-t1c.nii.gz: their affines differ by "
+        "more than half a voxel"
+    )
+
+
+def test_a_name_in_a_table_is_the_whole_name(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    for name in ("1.nii", "1.2.nii.gz"):
+        nibabel.save(as_nifti(np.zeros((1, 4, 4), np.uint8)), tmp_path / "scans" / name)
+    (tmp_path / "labels.csv").write_text("name,label\n1,glioma\n")
+    found = Nifti(NiftiOptions(root=tmp_path, labels=tmp_path / "labels.csv"))
+    assert [s.id for s in found.samples()] == ["scans/1.nii#1"]
+
+
 def test_ends_may_be_left_out(tmp_path: Path) -> None:
     (tmp_path / "glioma").mkdir()
     nibabel.save(as_nifti(np.zeros((10, 4, 4), np.uint8)), tmp_path / "glioma" / "a.nii")

@@ -1,9 +1,11 @@
 """Volumes sent to the server: the same answers as the commands give, slice by slice and as a whole."""
 
 import base64
+import gc
 import io
 import json
 import tarfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ import numpy as np
 import pytest
 from test_serve import png, serving
 from volumes import as_nifti, dicom, phantom, save_series
+
+from braintumor_kit.errors import ImageError
+from braintumor_kit.serve.scans import Scans
 
 COUNT = 5
 
@@ -101,6 +106,35 @@ def test_several_series_are_said(client: httpx.Client, scans: Path) -> None:
     assert found["note"] == (
         "It holds 2 series; this is the longest. 1 of its files cannot be read or hold no picture."
     )  # fmt: skip
+
+
+def test_tars_that_claim_more_than_they_hold() -> None:
+    sparse = tarfile.TarInfo("a")
+    sparse.size = 1024
+    head = bytearray(sparse.tobuf(tarfile.GNU_FORMAT))
+    head[156:157] = tarfile.GNUTYPE_SPARSE
+    head[386:398], head[398:410] = b"00000000000\0", b"00000001000\0"  # where its one piece lies, and its length
+    head[483:495] = b"00010000000\0"  # its size, unpacked
+    head[148:156] = b" " * 8
+    head[148:156] = f"{sum(head):06o}\0 ".encode()
+    content = bytes(head) + bytes(1024) + bytes(4096)
+    with pytest.raises(ImageError, match="the tar is cut off or damaged: its files claim more than its bytes"):
+        Scans().opened(content, "axial")
+    many = tarred({str(number): b"" for number in range(4001)})
+    with pytest.raises(ImageError, match="the tar holds more than 4,000 files"):
+        Scans().opened(many, "axial")
+
+
+def test_an_upload_is_let_go_when_the_next_comes(scans: Path) -> None:
+    kept = Scans()
+    first = kept.opened((scans / "scan.nii.gz").read_bytes(), "axial")
+    first.picture(0)
+    gone = weakref.ref(first.volume)
+    assert kept.opened((scans / "scan.nii.gz").read_bytes(), "axial") is first
+    del first
+    kept.opened(png(), "axial")
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize(

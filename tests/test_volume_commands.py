@@ -116,7 +116,7 @@ def test_files_beside_each_other_are_told_apart(btkit: Any, finished: Path, scan
     assert not {"report.dcm", "DICOMDIR", "notes.txt"} & set(found)
     named = btkit("predict", finished, tmp_path / "a.png", tmp_path / "report.dcm", "--json")
     assert named.status == 2
-    assert f"{tmp_path}/report.dcm is DICOM and holds no picture (RTPLAN)" in named.err
+    assert f"{tmp_path}/report.dcm is DICOM and holds no picture of a scan (RTPLAN)" in named.err
     assert len(json.loads(named.out)) == 1
 
 
@@ -128,6 +128,17 @@ def test_a_damaged_volume_is_one_message(btkit: Any, finished: Path, scans: Path
     assert f"  {tmp_path}/b.nii is not a NIfTI file" in ended.err
     assert f"{tmp_path}/a.nii.gz is cut off or damaged: " in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_what_is_named_twice_counts_once(
+    btkit: Any, finished: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scans)
+    files = sorted((scans / "dicom").iterdir())
+    relative = [Path("dicom") / path.name for path in files[1:]]
+    found = predicted(btkit, finished, "RAS.nii.gz", "RAS.nii.gz", files[0], *relative)
+    assert [item["slices"] for item in found if "slices" in item] == [COUNT, COUNT]
+    assert len(found) == 2 * (COUNT + 1)
 
 
 # Maps that go back
@@ -178,6 +189,22 @@ def test_a_nifti_map_lies_on_the_voxels_that_were_planted(codes: str, plane: str
     else:
         assert values[bright].sum() > 0.5 * values.sum()
         assert bright[np.unravel_index(values.argmax(), values.shape)]
+
+
+def test_a_scan_whose_second_affine_means_nothing(tmp_path: Path, btkit: Any) -> None:
+    nibabel.save(as_nifti(planted((6, 64, 64)), "RAS"), tmp_path / "whole.nii")
+    content = bytearray((tmp_path / "whole.nii").read_bytes())
+    content[252:254] = bytes(2)  # qform_code
+    content[256:268] = np.array([2.0, 2.0, np.nan], "<f4").tobytes()  # its quaternion
+    content[123] = 7  # units that there are none of
+    (tmp_path / "scan.nii").write_bytes(content)
+    ended = btkit(
+        "explain", brightness(tmp_path), tmp_path / "scan.nii", "--method", "integrated_gradients", "--style", "none",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    (path,) = (tmp_path / "out" / "volumes").iterdir()
+    np.testing.assert_allclose(nibabel.load(path).affine, nibabel.load(tmp_path / "whole.nii").affine)
 
 
 def test_captures_belong_to_their_slices(tmp_path: Path, btkit: Any) -> None:

@@ -59,7 +59,15 @@ def dicom(values: NDArray[Any], **words: Any) -> Dataset:
     for name, value in words.items():
         setattr(made, name, value)
     if "SOPInstanceUID" not in made:
-        text = f"{made.SeriesInstanceUID} {made.get('InstanceNumber')} {made.get('ImagePositionPatient')}"
+        names = (
+            "SeriesInstanceUID",
+            "PatientID",
+            "InstanceNumber",
+            "ImagePositionPatient",
+            "ImageOrientationPatient",
+            "Rows",
+        )
+        text = " ".join(str(made.get(name)) for name in names)
         made.SOPInstanceUID = f"2.25.{int(hashlib.sha256(text.encode()).hexdigest()[:20], 16)}"
     return made
 

@@ -2,15 +2,16 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel
 import numpy as np
 from nibabel.orientations import apply_orientation
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from braintumor_kit import __version__
-from braintumor_kit.contracts.volumes.dicom import position_of
+from braintumor_kit.contracts.volumes.dicom import position_of, spacing_of
 from braintumor_kit.contracts.volumes.nifti import NiftiVolume
 from braintumor_kit.files import whole
 from braintumor_kit.notice import NOTICE
@@ -52,14 +53,23 @@ def write_nifti(path: Path, volume: NiftiVolume, maps: NDArray[np.float32]) -> N
     stored = apply_orientation(maps.transpose(2, 1, 0), volume.back)
     source = volume.image
     image = type(source)(np.ascontiguousarray(stored), source.affine)
-    image.header.set_xyzt_units(*source.header.get_xyzt_units())
+    image.header["xyzt_units"] = source.header["xyzt_units"]
     image.set_sform(source.affine, int(source.header["sform_code"]) or _ALIGNED)
-    image.set_qform(source.get_qform(), int(source.header["qform_code"]))
+    image.set_qform(*_qform(source))
     image.header["descrip"] = f"btkit {__version__}: maps. Research use only"[:79].encode("ascii")
     with whole(path) as beside:
         named = beside.with_name(f"{beside.name}{''.join(path.suffixes[-2:])}")  # nibabel goes by the ending
         nibabel.save(image, named)
         named.replace(beside)
+
+
+def _qform(image: Any) -> tuple[Any, int]:
+    """The second affine of a file with its code; none where the file has none, or one that means nothing."""
+    try:
+        affine, code = image.get_qform(coded=True)
+    except (HeaderDataError, ValueError):
+        return None, 0
+    return (affine, int(code)) if affine is not None and np.isfinite(affine).all() else (None, 0)
 
 
 def secondary_capture(
@@ -152,9 +162,8 @@ def _place(made: "Dataset", scan: "Dataset", frame: int) -> None:
         return
     made.ImagePositionPatient = [float(f"{value:.9g}") for value in corner]
     made.ImageOrientationPatient = [float(f"{value:.9g}") for value in directions]
-    for name in ("PixelSpacing", "SliceThickness", "SliceLocation"):
-        if name in scan:
-            made.add(scan[name])
+    for name, value in spacing_of(scan, frame).items():
+        setattr(made, name, value)
 
 
 def _set_pixels(made: "Dataset", picture: NDArray[np.uint8]) -> None:

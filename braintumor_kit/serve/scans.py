@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts.pictures import read_picture
+from braintumor_kit.contracts.volumes import nifti
 from braintumor_kit.contracts.volumes.dicom import DicomFile, begins_as_dicom
 from braintumor_kit.contracts.volumes.nifti import NiftiVolume
 from braintumor_kit.contracts.volumes.series import find_series
@@ -63,7 +64,7 @@ class Scan:
 
 
 class Scans:
-    """Opens uploads, and keeps the last volume: its slices are asked for one after the other."""
+    """Opens uploads, and keeps the last: the slices of a volume are asked for one after the other."""
 
     def __init__(self) -> None:
         self._key: tuple[bytes, str] | None = None
@@ -76,14 +77,16 @@ class Scans:
             ImageError: where it holds nothing that can be read.
             InputError: where the extra [dicom] is missing.
         """
-        if not is_volume(content):
-            return Scan(None, content)
         key = hashlib.sha256(content).digest(), plane
         if self._last is None or key != self._key:
-            self._key, self._last = None, None  # before the next is opened, so that two never stand side by side
-            self._last = _volume(content, plane)
-            self._key = key
+            self._forget()  # before the next is opened, so that two never stand side by side
+            scan = _volume(content, plane) if is_volume(content) else Scan(None, content)
+            self._key, self._last = key, scan
         return self._last
+
+    def _forget(self) -> None:
+        self._key = self._last = None
+        nifti.forget()
 
 
 def is_volume(content: bytes) -> bool:
@@ -116,17 +119,21 @@ def _volume(content: bytes, plane: str) -> Scan:
 
 
 def _members(content: bytes) -> list[tuple[str, bytes]]:
-    """Files of a tar that begin as DICOM does; read in memory, and no larger than the tar."""
+    """Files of a tar that begin as DICOM does; read in memory, and together no larger than the tar."""
     found: list[tuple[str, bytes]] = []
+    left = len(content)
     try:
         with tarfile.open(fileobj=BytesIO(content), mode="r:") as tar:
-            for member in tar:
-                inside = tar.extractfile(member) if member.isreg() and member.size <= len(content) else None
+            for number, member in enumerate(tar):
+                left -= member.size
+                if number >= 2 * MOST:
+                    raise ImageError(f"the tar holds more than {2 * MOST:,} files")
+                if left < 0 or member.issparse():
+                    raise ImageError("the tar is cut off or damaged: its files claim more than its bytes")
+                inside = tar.extractfile(member) if member.isreg() else None
                 if inside is not None and begins_as_dicom(piece := inside.read()):
-                    found.append((f"{len(found):06d} {member.name}", piece))
-                if len(found) > MOST:
-                    raise ImageError(f"the tar holds more than {MOST:,} files")
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+                    found.append((f"{number:06d} {member.name}", piece))
+    except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError) as error:
         raise ImageError(f"the tar is cut off or damaged: {error}") from error
     return found
 

@@ -1,6 +1,7 @@
 """Maps of volumes in the scans' own forms, from the folder of explanations in the making."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -93,7 +94,8 @@ def _write_nifti(folder: ExplanationFolder, stack: _Stack, volume: NiftiVolume, 
     columns, rows, slices = volume.grid
     maps = np.zeros((slices, rows, columns), np.float32)
     for place, row in stack.rows.items():
-        maps[place] = _own_size(folder, stack, row, volume.picture(place), drawing)
+        with suppress(ImageError):  # read a moment ago, and gone since
+            maps[place] = _own_size(folder, stack, row, volume.picture(place), drawing)
     write_nifti(folder.beside / "volumes" / f"{stack.name}.nii.gz", volume, maps)
 
 

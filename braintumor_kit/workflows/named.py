@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from braintumor_kit.contracts import ImageError, InputError
 from braintumor_kit.contracts.folders import is_utf8
 from braintumor_kit.contracts.pictures import PICTURE_SUFFIXES, has_suffix, is_junk, printable, read_picture
-from braintumor_kit.contracts.volumes.dicom import DicomFile, is_dicom
+from braintumor_kit.contracts.volumes.dicom import NO_PICTURE, DicomFile, is_dicom
 from braintumor_kit.contracts.volumes.nifti import NiftiVolume, is_nifti
-from braintumor_kit.contracts.volumes.series import find_series
+from braintumor_kit.contracts.volumes.series import COPY, find_series
 from braintumor_kit.contracts.volumes.volume import Volume
 from braintumor_kit.data.pixels import prepare
 from braintumor_kit.recipe.tables import PixelsTable
@@ -71,10 +71,13 @@ class FilePictures:
 
     @cached_property
     def digest(self) -> str:
-        seen = {one.path: os.stat(one.path) for one in self.named}
+        try:
+            seen = {one.path: os.stat(one.path) for one in self.named}
+        except OSError as error:
+            raise InputError(f"{printable(str(error.filename))} cannot be read: {error.strerror}.") from error
         files = (f"{path} {file.st_size} {file.st_mtime_ns}" for path, file in seen.items())
-        texts = "\n".join([*(one.name for one in self.named), *files])
-        return hashlib.sha256(texts.encode(errors="surrogateescape")).hexdigest()
+        names = (f"{one.name} {getattr(one.volume, 'plane', '')}" for one in self.named)
+        return hashlib.sha256("\n".join([*names, *files]).encode(errors="surrogateescape")).hexdigest()
 
     def prepared(self, place: int) -> NDArray[np.uint8]:
         return prepare(self.original(place), self.pixels)
@@ -156,14 +159,17 @@ def _is_meant(path: Path) -> bool:
 def _opened(paths: Sequence[Path], named: Set[Path], plane: str) -> Iterator[Named]:
     # A file named for a picture is one, whatever it begins with.
     kept = [path for path in paths if path.is_file() and not has_suffix(path.name, PICTURE_SUFFIXES)]
-    dicom = [path for path in kept if not is_nifti(path.name) and is_dicom(path)]
-    series = _by_first_file(dicom, named) if dicom else {}
+    dicom = dict.fromkeys(path for path in kept if not is_nifti(path.name) and is_dicom(path))
+    series = _by_first_file(list(dicom), named) if dicom else {}
+    done: set[Path] = set()
     for path in paths:
-        if path in series:
-            yield from series[path]
-        elif path in dicom:
+        if path in done:  # a volume counts once, however often it is named
             continue
+        if path in dicom:
+            done.add(path)
+            yield from series.get(path, ())
         elif is_nifti(path.name) and path.is_file():
+            done.add(path)
             yield from _slices(NiftiVolume(str(path), path, plane), path)
         else:
             yield Named(str(path), path)
@@ -172,17 +178,19 @@ def _opened(paths: Sequence[Path], named: Set[Path], plane: str) -> Iterator[Nam
 def _by_first_file(paths: Sequence[Path], named: Set[Path]) -> dict[Path, list[Named]]:
     """Under the first of its files, the slices of each series; and under its own path each file that is none.
 
-    DICOM that holds no picture, such as reports and DICOMDIR, is passed over where only its folder was named.
+    DICOM that holds no picture of a scan, such as reports and DICOMDIR, and copies are passed over where only their
+    folder was named.
     """
     files = {str(path): path for path in paths}
+    order = {path: place for place, path in enumerate(paths)}
     series, bad = find_series([DicomFile(name, path) for name, path in files.items()], "DICOM")
     found: dict[Path, list[Named]] = {}
     for one in series:
         slices = [Named(place.name, files[place.file.name], one, at) for at, place in enumerate(one.places)]
-        found.setdefault(min((piece.path for piece in slices), key=paths.index), []).extend(slices)
+        found.setdefault(min((piece.path for piece in slices), key=order.__getitem__), []).extend(slices)
     for name, reason in bad.items():
         path = files[name]
-        if path in named or "holds no picture" not in reason:
+        if path in named or not (NO_PICTURE in reason or COPY in reason):
             found.setdefault(path, []).append(Named(name, path, fault=reason))
     return found
 

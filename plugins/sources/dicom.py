@@ -15,9 +15,9 @@ from pydantic import Field
 from braintumor_kit.contracts import InputError
 from braintumor_kit.contracts.pictures import is_junk, opened, printable
 from braintumor_kit.contracts.sources import Sample, Source
-from braintumor_kit.contracts.volumes.dicom import DicomFile, is_dicom, require_dicom
+from braintumor_kit.contracts.volumes.dicom import NO_PICTURE, DicomFile, is_dicom, require_dicom
 from braintumor_kit.contracts.volumes.labels import Label, classes_of, read_labels
-from braintumor_kit.contracts.volumes.series import DicomSeries, find_series
+from braintumor_kit.contracts.volumes.series import COPY, DicomSeries, find_series
 from braintumor_kit.contracts.volumes.slices import SliceOptions
 
 
@@ -34,7 +34,8 @@ class DicomOptions(SliceOptions):
     patients: str = Field(
         "hashed",
         pattern="^(hashed|plain|unknown)$",
-        description="What patients are called: a digest of their id, the id as the files have it, or nothing.",
+        description="What patients are called: a digest of their id, the id as the files have it, or nothing. Of files "
+        "that have none it is a digest of the study's.",
     )
     salt: str = Field("", description="Goes into the digest: without it, whoever guesses an id can confirm it.")
 
@@ -104,18 +105,18 @@ class _Listing:
         self.slices: dict[str, _Slice] = {}
         series, bad = find_series(self._files(), "")
         for name, reason in bad.items():
-            if "holds no picture" in reason:
-                self.ignored["DICOM files without a picture ignored"] += 1
+            if NO_PICTURE in reason:
+                self.ignored["DICOM files without a picture of a scan ignored"] += 1
+            elif COPY in reason:
+                self.ignored["copies of DICOM files ignored"] += 1
             else:
                 self.unreadable[name] = reason
-        found = [(one, self._label(one)) for one in series]
-        known = [(one, label) for one, label in found if label is not None]
+        found = [piece for one in series for piece in self._slices(one)]
+        known = [(piece, label) for piece, label in found if label is not None]
         self.classes = classes_of((label.name for _, label in known), options.classes, options.root)
-        self.samples = [
-            sample for one, label in known if label.name in self.classes for sample in self._samples(one, label)
-        ]
-        self.ignored["series of other classes ignored"] += sum(label.name not in self.classes for _, label in known)
-        self.ignored["series without a class ignored"] += len(found) - len(known)
+        self.samples = [self._sample(piece, label) for piece, label in known if label.name in self.classes]
+        self.ignored["slices of other classes ignored"] += len(known) - len(self.samples)
+        self.ignored["slices without a class ignored"] += len(found) - len(known)
         self.ignored = +self.ignored
 
     def _files(self) -> Iterator[DicomFile]:
@@ -131,24 +132,25 @@ class _Listing:
                     continue
                 yield DicomFile(path.relative_to(root).as_posix(), path)
 
-    def _label(self, series: DicomSeries) -> Label | None:
-        path = PurePosixPath(series.places[0].file.name)
-        return self._labels.of(path, (series.patient, series.uid, series.study))
-
-    def _samples(self, series: DicomSeries, label: Label) -> Iterator[Sample]:
-        group = _patient(series.patient, self._options)
+    def _slices(self, series: DicomSeries) -> Iterator[tuple[_Slice, Label | None]]:
         for place in self._options.chosen(len(series)):
-            name = series.names[place]
-            self.slices[name] = _Slice(series, place)
-            yield Sample(name, label.name, label.split, group)
+            path = PurePosixPath(series.places[place].file.name)
+            yield _Slice(series, place), self._labels.of(path, (series.patient, series.uid, series.study))
+
+    def _sample(self, piece: _Slice, label: Label) -> Sample:
+        name = piece.series.names[piece.place]
+        self.slices[name] = piece
+        return Sample(name, label.name, label.split, _patient(piece.series, self._options))
 
 
-def _patient(id: str, options: DicomOptions) -> str | None:
-    if not id or options.patients == "unknown":
+def _patient(series: DicomSeries, options: DicomOptions) -> str | None:
+    """The patient; where the files name none, whom the study or the series is of: slices of one scan stay together."""
+    if options.patients == "unknown":
         return None
-    if options.patients == "plain":
-        return id
-    return hashlib.blake2b(id.encode(), key=options.salt.encode()[:64], digest_size=8).hexdigest()
+    if options.patients == "plain" and series.patient:
+        return series.patient
+    known = series.patient or series.study or series.uid or series.name
+    return hashlib.blake2b(known.encode(), key=options.salt.encode()[:64], digest_size=8).hexdigest()
 
 
 @lru_cache(maxsize=4)  # the frames of one file follow each other

@@ -146,7 +146,9 @@ class _Listing:
             raise InputError(f"there is no folder {printable(root)}")
         for above, folders, files in os.walk(root):
             folders[:] = sorted(name for name in folders if not is_junk(name))
-            volumes = {_stem(name): name for name in sorted(files) if is_nifti(name) and not is_junk(name)}
+            names = [name for name in sorted(files) if is_nifti(name) and not is_junk(name)]
+            volumes = {_stem(name): name for name in names}
+            self.ignored["volumes of one name, packed and not, ignored"] += len(names) - len(volumes)
             self.ignored["files of other kinds ignored"] += sum(not is_nifti(name) for name in files)
             for stem, name in volumes.items():
                 mask = options.mask_ending
@@ -167,6 +169,11 @@ class _Listing:
             raise ImageError(
                 f"{printable(scan.mask.name)} has {' x '.join(map(str, scan.mask.grid))} voxels where its scan "
                 f"{printable(volume.name)} has {' x '.join(map(str, volume.grid))}"
+            )
+        if scan.mask is not None and not volume.lies_like(scan.mask):
+            raise ImageError(
+                f"{printable(scan.mask.name)} lies elsewhere in the body than its scan {printable(volume.name)}: their "
+                "affines differ by more than half a voxel"
             )
         group = scan.path.parent.as_posix() if self._options.patient == "folder" else str(scan.path)
         for place in self._options.chosen(len(volume)):

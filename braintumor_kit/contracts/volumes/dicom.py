@@ -4,11 +4,13 @@ pydicom reads and decodes; it is in the extra [dicom], with what unpacks the usu
 """
 
 import io
+import os
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -29,8 +31,23 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 MAX_FRAMES = 10_000
 """Of one file."""
 
+MAX_HEADER = 2**23
+"""Bytes before the pixels; of two thousand frames that are each described in full some four million."""
+
+MAX_ITEMS = 100_000
+"""Of all lists before the pixels."""
+
+MAX_INFLATED = 2**27
+"""Bytes of a deflated file, unpacked."""
+
+NO_SCANS = frozenset({"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "PR", "KO", "SR", "REG"})
+"""Modalities of what is made from scans."""
+
 _PREAMBLE, _MAGIC = 128, b"DICM"
-_DEFLATED = "1.2.840.10008.1.2.1.99"
+_DEFLATED, _PLAIN = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\0\0\0"
+NO_PICTURE = "holds no picture"
+"""What is said of a file that may be passed over where its folder was named."""
+
 _FARTHEST = 1e15
 """Beyond every stored value, and near enough for the arithmetic of a window."""
 
@@ -81,14 +98,17 @@ class DicomFile:
 
         Raises:
             InputError: where the extra is missing.
-            ImageError: where it is no DICOM file, holds no picture or too large a one.
+            ImageError: where it is no DICOM file, holds no picture of a scan or too large a one.
         """
         require_dicom()
         import pydicom
 
         with self._open() as file, damage_of(self.name):
-            _refuse_bombs(file, self.name)
-            header = pydicom.dcmread(file, stop_before_pixels=True)
+            bounded: Any = _Bounded(file, self.name)
+            try:
+                header = pydicom.dcmread(bounded, stop_before_pixels=True)
+            except Exception as error:  # pydicom has words of its own for what the reader raised
+                raise bounded.fault or error from None
             _check_size(header, self.name)
             return header
 
@@ -98,16 +118,16 @@ class DicomFile:
         Raises:
             ImageError: where they cannot be read.
         """
-        import pydicom
         from pydicom.pixels import pixel_array
 
+        index = None if frames_of(header) == 1 else frame
         with self._open() as file, damage_of(self.name):
             decoder = _decoder(header, self.name)
-            # Of a deflated file no frame can be found before the whole is unpacked.
-            whole = pydicom.dcmread(file) if header.file_meta.TransferSyntaxUID == _DEFLATED else file
-            found: NDArray[Any] = pixel_array(
-                whole, index=None if frames_of(header) == 1 else frame, decoding_plugin=decoder
-            )
+            # Of several frames the file is parsed once, where it is not too large to be kept.
+            several = index is not None and file.seek(0, os.SEEK_END) <= MAX_BYTES
+            file.seek(0)
+            source: Any = _whole(self, self._stamp()) if several else file
+            found: NDArray[Any] = pixel_array(source, index=index, decoding_plugin=decoder)
         if found.shape[:2] != (header.Rows, header.Columns) or found.ndim not in (2, 3):
             raise ImageError(f"{printable(self.name)} is cut off or damaged: it says {header.Rows} x {header.Columns} "
                              f"pixels and holds {' x '.join(map(str, found.shape))}")  # fmt: skip
@@ -115,11 +135,32 @@ class DicomFile:
 
     @contextmanager
     def _open(self) -> Iterator[BinaryIO]:
+        """The file, unpacked where all of it is deflated."""
         if isinstance(self.content, bytes):
-            yield io.BytesIO(self.content)
+            yield _unpacked(io.BytesIO(self.content), self, 0)
             return
         with opened(self.content) as file:
-            yield file
+            yield _unpacked(file, self, self._stamp())
+
+    def _stamp(self) -> int:
+        """Another one when the file has changed."""
+        try:
+            return 0 if isinstance(self.content, bytes) else os.stat(self.content).st_mtime_ns
+        except OSError:
+            return -1
+
+
+@lru_cache(maxsize=1)  # frames of one file follow each other
+def _whole(file: DicomFile, stamp: int) -> "Dataset":
+    import pydicom
+
+    with file._open() as content:
+        return pydicom.dcmread(content)
+
+
+@lru_cache(maxsize=2)
+def _header_once(file: DicomFile, stamp: int) -> "Dataset":
+    return file.header()
 
 
 @dataclass(frozen=True)
@@ -157,7 +198,7 @@ def read_frame(file: DicomFile, frame: int) -> Frame:
     Raises:
         ImageError: where it cannot be read.
     """
-    header = file.header()
+    header = _header_once(file, file._stamp())
     stored = file.values(frame, header)
     with damage_of(file.name):
         kind = str(header.get("PhotometricInterpretation", "MONOCHROME2")).strip().upper()
@@ -239,6 +280,15 @@ def _words_of(header: "Dataset", frame: int) -> "Dataset":
     return words
 
 
+def spacing_of(header: "Dataset", frame: int) -> dict[str, Any]:
+    """PixelSpacing and SliceThickness (mm) of a frame, as far as the file says them."""
+    found = {name: header.get(name) for name in ("PixelSpacing", "SliceThickness")}
+    for group in _groups(header, frame):
+        for item in (group.get("PixelMeasuresSequence") or [])[:1]:
+            found |= {name: item.get(name, value) for name, value in found.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def position_of(header: "Dataset", frame: int) -> tuple[Any, Any]:
     """Where a frame lies: its corner (mm; x towards the patient's left, y back, z up), and the directions of its rows
     and of its columns; None for what the file does not say (PS3.3, C.7.6.2.1.1)."""
@@ -276,8 +326,9 @@ def frames_of(header: "Dataset") -> int:
 
 def _check_size(header: "Dataset", name: str) -> None:
     rows, columns = header.get("Rows"), header.get("Columns")
-    if not (isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0):
-        raise ImageError(f"{printable(name)} is DICOM and holds no picture ({_kind(header)})")
+    made = str(header.get("Modality")) in NO_SCANS or str(header.get("Manufacturer")) == "btkit"
+    if made or not (isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0):
+        raise ImageError(f"{printable(name)} is DICOM and {NO_PICTURE} of a scan ({_kind(header)})")
     samples, frames = int(header.get("SamplesPerPixel") or 1), frames_of(header)
     if rows * columns > MAX_PIXELS or samples not in (1, 3, 4):
         raise ImageError(f"{printable(name)} has {rows} x {columns} pixels of {samples} values, more than the "
@@ -290,22 +341,50 @@ def _kind(header: "Dataset") -> str:
     return str(header.get("Modality") or "of an unknown kind")[:40]
 
 
-def _refuse_bombs(file: BinaryIO, name: str) -> None:
-    """A deflated file is unpacked whole, whatever is asked of it."""
+class _Bounded:
+    """A file of which only so much may be read: before its pixels, DICOM has words and no more."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file, self._name, self._left, self._items = file, name, MAX_HEADER, 0
+        self.fault: ImageError | None = None
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size if 0 <= size <= self._left else self._left + 1)
+        self._left -= len(content)
+        # A list of empty items takes a hundred times its bytes, and seconds.
+        self._items += content.count(b"\xfe\xff\x00\xe0") + content.count(b"\xff\xfe\xe0\x00")
+        if self._left < 0 or self._items > MAX_ITEMS:
+            self.fault = ImageError(
+                f"{printable(self._name)} has more than the {MAX_HEADER:,} bytes or {MAX_ITEMS:,} list items that are "
+                "allowed before its pixels"
+            )
+            raise self.fault
+        return content
+
+
+def _unpacked(file: BinaryIO, of: DicomFile, stamp: int) -> BinaryIO:
     from pydicom.filereader import _read_file_meta_info  # the public one takes paths alone
 
     if not begins_as_dicom(file.read(_PREAMBLE + len(_MAGIC))):
-        raise ImageError(f"{printable(name)} is not a DICOM file")
-    meta = _read_file_meta_info(file)
-    if str(meta.get("TransferSyntaxUID", "")) == _DEFLATED:
-        unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while piece := file.read(2**16):
-            while piece:
-                size += len(unpacker.decompress(piece, 2**20))
-                piece = unpacker.unconsumed_tail
-                if size > MAX_BYTES:
-                    raise ImageError(f"{printable(name)} unpacks to more than the {MAX_BYTES:,} bytes that are allowed")
+        raise ImageError(f"{printable(of.name)} is not a DICOM file")
+    with damage_of(of.name):
+        bounded: Any = _Bounded(file, of.name)
+        deflated = str(_read_file_meta_info(bounded).get("TransferSyntaxUID", "")).encode() == _DEFLATED
+        place = file.tell()
     file.seek(0)
+    return io.BytesIO(_inflated(of, place, stamp)) if deflated else file
+
+
+@lru_cache(maxsize=1)
+def _inflated(of: DicomFile, place: int, stamp: int) -> bytes:
+    """A deflated file, from `place` on, as if it were none: pydicom would unpack it whole, however large."""
+    content = of.content if isinstance(of.content, bytes) else of.content.read_bytes()
+    with damage_of(of.name):
+        inside = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[place:], MAX_INFLATED + 1)
+    if len(inside) > MAX_INFLATED:
+        raise ImageError(f"{printable(of.name)} unpacks to more than the {MAX_INFLATED:,} bytes that are allowed")
+    return content[:place].replace(_DEFLATED, _PLAIN) + inside
 
 
 def _decoder(header: "Dataset", name: str) -> str:
@@ -313,7 +392,7 @@ def _decoder(header: "Dataset", name: str) -> str:
     from braintumor_kit.contracts.volumes.codecs import decoder_of  # it imports pydicom
 
     syntax = header.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated:
+    if not syntax.is_compressed:
         return ""
     found = decoder_of(syntax)
     if found is None:

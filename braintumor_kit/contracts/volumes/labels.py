@@ -1,6 +1,7 @@
 """The class of a scan: the class folder that it lies in, or a table."""
 
 import csv
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,8 @@ from braintumor_kit.contracts.classes import canonical_class, canonical_split
 from braintumor_kit.contracts.pictures import printable
 from braintumor_kit.errors import InputError
 from braintumor_kit.regular import open_regular
+
+_ENDING = re.compile(r"\.(nii|nii\.gz|dcm|dicom|ima)$", re.IGNORECASE)
 
 MAX_BYTES = 2**26
 """Of a table; a million scans have less."""
@@ -55,7 +58,7 @@ class TableLabels:
     rows: Mapping[str, Label]
 
     def of(self, path: PurePosixPath, names: Iterable[str]) -> Label | None:
-        stem = path.name.split(".")[0]
+        stem = _ENDING.sub("", path.name)
         parents = [above.as_posix() for above in path.parents if above.parts]
         for name in (*names, path.as_posix(), path.name, stem, *parents, *(above.name for above in path.parents)):
             if name and name in self.rows:

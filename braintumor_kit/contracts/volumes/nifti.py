@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import nibabel
 import numpy as np
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts.pictures import MAX_PIXELS, has_suffix, opened, printable
@@ -133,6 +134,20 @@ class NiftiVolume(Volume):
         """Voxels along the plane's columns, rows and slices."""
         return tuple(self._grid)
 
+    def lies_like(self, other: "NiftiVolume") -> bool:
+        """Whether each voxel of another volume of the same grid lies in the body where this one's does, to half a
+        voxel."""
+        corners = np.array(list(product(*((0, length - 1) for length in self.grid), (1,))))[:, :4]
+        apart = np.abs(corners @ (self._turned - other._turned).T)[:, :3]
+        return bool(apart.max() < 0.5 * np.linalg.norm(self._turned[:3, :3], axis=0).min())
+
+    @cached_property
+    def _turned(self) -> NDArray[np.float64]:
+        """The affine of the plane's own axes."""
+        shape = (*self.image.shape[:3], 1, 1)[:3]
+        turned: NDArray[np.float64] = self.image.affine @ inv_ornt_aff(self.orientation, shape)
+        return turned
+
     @cached_property
     def _stored_axes(self) -> NDArray[np.float64]:
         with _damage_of(self.name):
@@ -167,6 +182,11 @@ def _read_once(volume: NiftiVolume) -> _Voxels | ImageError:
         return _read(volume)
     except ImageError as error:
         return error
+
+
+def forget() -> None:
+    """Lets go of the volumes that were read last."""
+    _read_once.cache_clear()
 
 
 def _read(volume: NiftiVolume) -> _Voxels:

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from braintumor_kit.contracts.pictures import printable
 from braintumor_kit.contracts.volumes.dicom import DicomFile, damage_of, frames_of, position_of, read_frame
 from braintumor_kit.contracts.volumes.volume import Volume
 from braintumor_kit.errors import ImageError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+COPY = "is a copy"
+"""What is said of a file that may be passed over where its folder was named."""
 
 NEAR = 0.5
 """Directions of rows and columns that differ by less, in a sum over their six cosines, are one orientation."""
@@ -115,13 +119,21 @@ def find_series(files: Iterable[DicomFile], folder: str) -> tuple[list[DicomSeri
         InputError: where the extra [dicom] is missing.
     """
     found: dict[tuple[Any, ...], list[_Found]] = {}
+    known: dict[tuple[Any, ...], list[_Found]] = {}
+    seen: dict[str, str] = {}
     bad = {}
     for file in sorted(files, key=lambda file: file.name):
         try:
-            for frame in _frames(file):
-                found.setdefault(_key(frame, found), []).append(frame)
+            frames = _frames(file)
         except ImageError as error:
             bad[file.name] = str(error)
+            continue
+        first = seen.setdefault(frames[0].header["instance_uid"] or file.name, file.name)
+        if first != file.name:
+            bad[file.name] = f"{printable(file.name)} {COPY} of {printable(first)}, by the UID of its instance"
+            continue
+        for frame in frames:
+            found.setdefault(_key(frame, known), []).append(frame)
     groups = [_sorted(frames) for frames in found.values()]
     names = _names(groups, folder)
     return [_series(name, frames) for name, frames in zip(names, groups, strict=True)], bad
@@ -136,6 +148,7 @@ def _frames(file: DicomFile) -> list[_Found]:
 def _frames_of(file: DicomFile, header: "Dataset") -> list[_Found]:
     words = {
         "series": str(header.get("SeriesInstanceUID") or os.path.dirname(file.name)),
+        "instance_uid": str(header.get("SOPInstanceUID") or ""),
         "uid": str(header.get("SeriesInstanceUID") or ""),
         "study": str(header.get("StudyInstanceUID") or ""),
         "patient": str(header.get("PatientID") or "").strip(),
@@ -157,15 +170,21 @@ def _number(header: "Dataset", name: str) -> float:
         return 0.0
 
 
-def _key(frame: _Found, known: Mapping[tuple[Any, ...], Sequence[_Found]]) -> tuple[Any, ...]:
-    """What frames of one volume have in common; a localiser's three planes are three volumes."""
-    start = (frame.header["series"], frame.header["size"])
+def _key(frame: _Found, known: dict[tuple[Any, ...], list[_Found]]) -> tuple[Any, ...]:
+    """What frames of one volume have in common; a localiser's three planes are three volumes.
+
+    Args:
+        known: the first frame of each orientation, by all that comes before it; this one is put in where it is new.
+    """
+    words = frame.header
+    start = (words["patient"], words["study"], words["series"], words["size"])
     if frame.directions is None:
         return (*start, None)
-    for key, frames in known.items():
-        other = frames[0].directions
-        if key[:2] == start and other is not None and np.abs(other - frame.directions).sum() < NEAR:
-            return key
+    others = known.setdefault(start, [])
+    for other in others:
+        if other.directions is not None and np.abs(other.directions - frame.directions).sum() < NEAR:
+            return (*start, tuple(other.directions))
+    others.append(frame)
     return (*start, tuple(frame.directions))
 
 
@@ -189,7 +208,10 @@ def _names(groups: Sequence[Sequence[_Found]], folder: str) -> list[str]:
         if len(files) == 1:
             names.append(next(iter(files)))
             continue
-        names.append(os.path.commonpath([os.path.dirname(name) for name in files]) or folder)
+        try:
+            names.append(os.path.commonpath([os.path.dirname(name) for name in files]) or folder)
+        except ValueError:  # some names are absolute
+            names.append(folder)
     seen: dict[str, int] = {}
     numbered = []
     for name in names:
