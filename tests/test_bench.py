@@ -19,8 +19,6 @@ from braintumor_kit.bench.rows import Row
 from braintumor_kit.commands.bench import GROUPS
 from braintumor_kit.errors import WorkError
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
