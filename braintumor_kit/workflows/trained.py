@@ -10,7 +10,7 @@ import keras
 from pydantic import ValidationError
 
 from braintumor_kit.contracts import InputError
-from braintumor_kit.contracts.volumes.nifti import PLANES
+from braintumor_kit.contracts.volumes.volume import PLANES
 from braintumor_kit.evaluation.certainty import Certainty, Limits, load_certainty
 from braintumor_kit.model.infer import Predictor
 from braintumor_kit.model.load import is_channels_first, load_model

@@ -9,7 +9,7 @@ import gzip
 import io
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -17,24 +17,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import nibabel
 import numpy as np
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts.pictures import MAX_PIXELS, has_suffix, opened, printable
-from braintumor_kit.contracts.volumes.volume import MAX_BYTES, MAX_VOXELS, Volume, finite_range, shown
+from braintumor_kit.contracts.volumes.volume import MAX_BYTES, MAX_VOXELS, PLANES, Volume, finite_range, shown
 from braintumor_kit.errors import ImageError
-
-PLANES: Mapping[str, str] = {"axial": "LPS", "coronal": "LIP", "sagittal": "PIR"}
-"""Where columns, rows and slices of each plane go: towards the body's Left or Right, Posterior or Anterior, Superior or
-Inferior."""
 
 MAX_OFFSET = 2**24
 """Bytes of a file before its voxels: header and extensions."""
 
-_HEADERS = {348: (nibabel.Nifti1Header, 344, b"n+1"), 540: (nibabel.Nifti2Header, 4, b"n+2")}
-"""By the size that a header gives itself: its kind, and where it has to say what."""
+_HEADERS = {348: ("Nifti1", 344, b"n+1"), 540: ("Nifti2", 4, b"n+2")}
+"""By the size that a header gives itself: nibabel's word for its kind, and where it has to say what."""
 
 _FIRST = 544
 _RGB = {np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]), np.dtype([(c, "u1") for c in "RGBA"])}
@@ -85,6 +79,8 @@ class NiftiVolume(Volume):
         Raises:
             ImageError: where it is none, or too large.
         """
+        import nibabel  # here and below: only who has volumes waits for it
+
         with _damage_of(self.name):
             if isinstance(self.content, Path):
                 with opened(self.content) as file:
@@ -102,12 +98,18 @@ class NiftiVolume(Volume):
         Raises:
             ImageError: where the header's affine says of no turn.
         """
-        return ornt_transform(self._stored_axes, axcodes2ornt(tuple(PLANES[self.plane])))
+        from nibabel.orientations import axcodes2ornt, ornt_transform
+
+        turn: NDArray[np.float64] = ornt_transform(self._stored_axes, axcodes2ornt(tuple(PLANES[self.plane])))
+        return turn
 
     @property
     def back(self) -> NDArray[np.float64]:
         """The turn from the plane's axes to the stored ones."""
-        return ornt_transform(axcodes2ornt(tuple(PLANES[self.plane])), self._stored_axes)
+        from nibabel.orientations import axcodes2ornt, ornt_transform
+
+        turn: NDArray[np.float64] = ornt_transform(axcodes2ornt(tuple(PLANES[self.plane])), self._stored_axes)
+        return turn
 
     @property
     def names(self) -> Sequence[str]:
@@ -144,12 +146,16 @@ class NiftiVolume(Volume):
     @cached_property
     def _turned(self) -> NDArray[np.float64]:
         """The affine of the plane's own axes."""
+        from nibabel.orientations import inv_ornt_aff
+
         shape = (*self.image.shape[:3], 1, 1)[:3]
         turned: NDArray[np.float64] = self.image.affine @ inv_ornt_aff(self.orientation, shape)
         return turned
 
     @cached_property
     def _stored_axes(self) -> NDArray[np.float64]:
+        from nibabel.orientations import io_orientation
+
         with _damage_of(self.name):
             axes: NDArray[np.float64] = io_orientation(self.image.affine)
         if not np.isfinite(axes).all():
@@ -190,6 +196,8 @@ def forget() -> None:
 
 
 def _read(volume: NiftiVolume) -> _Voxels:
+    from nibabel.orientations import apply_orientation
+
     proxy = volume.image.dataobj
     with _damage_of(volume.name):
         stored = _first_volume(np.asanyarray(proxy.get_unscaled()))
@@ -243,11 +251,14 @@ def _unpacked(content: bytes, name: str) -> bytes:
 
 def _check(start: bytes, name: str) -> Any:
     """The header of a file that can be read within bounds, found before anything is made of it."""
+    import nibabel
+
     sizes = int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")
     found = next((_HEADERS[size] for size in sizes if size in _HEADERS), None)
     if found is None or start[found[1] : found[1] + 3] != found[2]:
         raise ImageError(f"{printable(name)} is not a NIfTI file")
-    header = found[0](start[: found[0].sizeof_hdr], check=False)
+    kind_of_header = getattr(nibabel, f"{found[0]}Header")
+    header = kind_of_header(start[: kind_of_header.sizeof_hdr], check=False)
     shape, kind = header.get_data_shape(), header.get_data_dtype()
     if not 2 <= len(shape) <= 5 or min(shape) < 1:
         raise ImageError(f"{printable(name)} has a grid of {' x '.join(map(str, shape)) or 'nothing'}, not of voxels")

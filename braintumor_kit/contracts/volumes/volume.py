@@ -1,11 +1,15 @@
 """What every volume gives: slices in order, each as it is shown."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+PLANES: Mapping[str, str] = {"axial": "LPS", "coronal": "LIP", "sagittal": "PIR"}
+"""Where columns, rows and slices of each plane go: towards the body's Left or Right, Posterior or Anterior, Superior or
+Inferior."""
 
 MAX_VOXELS = 2**27
 """Of one volume: 512 x 512 x 512."""
