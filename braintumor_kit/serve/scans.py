@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from braintumor_kit.contracts.pictures import read_picture
 from braintumor_kit.contracts.volumes import nifti
-from braintumor_kit.contracts.volumes.dicom import DicomFile, begins_as_dicom
+from braintumor_kit.contracts.volumes.dicom import DicomFile
 from braintumor_kit.contracts.volumes.nifti import NiftiVolume
+from braintumor_kit.contracts.volumes.opening import begins_as_dicom
 from braintumor_kit.contracts.volumes.series import find_series
 from braintumor_kit.contracts.volumes.volume import Volume
 from braintumor_kit.errors import ImageError, InputError

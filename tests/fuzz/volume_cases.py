@@ -1,11 +1,13 @@
 """Damaged DICOM and NIfTI files, given to `btkit predict`."""
 
 import gzip
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pydicom.data
 from cases import BATCH, Case, _chosen, _slice, _small_model
 from judged import command, refused, sane_predictions
@@ -43,7 +45,8 @@ def _seeds() -> dict[str, bytes]:
 def volumes(folder: Path) -> Case:
     """Damaged volumes, and a whole one."""
     seeds, model = _seeds(), _small_model(folder)
-    whole = seeds["MR_small.dcm"]
+    whole = (Path(pydicom.data.__file__).parent / "test_files" / "CT_small.dcm").read_bytes()
+    shared = pydicom.dcmread(io.BytesIO(seeds["MR_small.dcm"])).SOPInstanceUID.encode()
 
     def damaged(name: str, content: bytes, random: Random) -> bytes:
         if name.endswith(".gz") and random.random() < 0.6:
@@ -57,7 +60,8 @@ def volumes(folder: Path) -> Case:
         for number in range(BATCH):
             name, content = _chosen(seeds, random)
             names.append(f"{number:02}-{name}")
-            (place / names[-1]).write_bytes(damaged(name, content, random))
+            apart = content.replace(shared, shared[:-2] + f"{number + 10}".encode())  # copies would be passed over
+            (place / names[-1]).write_bytes(damaged(name, apart, random))
         ended = command("predict", model, *(place / name for name in names), "--json")
         bad = refused(ended)
         assert ended.out, ended.err

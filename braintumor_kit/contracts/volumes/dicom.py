@@ -5,8 +5,6 @@ pydicom reads and decodes; it is in the extra [dicom], with what unpacks the usu
 
 import io
 import os
-import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts.pictures import MAX_PIXELS, has_suffix, opened, printable
+from braintumor_kit.contracts.volumes.opening import BEGINNING, Bounded, begins_as_dicom, damage_of, unpacked
 from braintumor_kit.contracts.volumes.volume import MAX_BYTES, finite_range, shown
 from braintumor_kit.errors import ImageError, InputError
 
@@ -31,20 +30,9 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 MAX_FRAMES = 10_000
 """Of one file."""
 
-MAX_HEADER = 2**23
-"""Bytes before the pixels; of two thousand frames that are each described in full some four million."""
-
-MAX_ITEMS = 100_000
-"""Of all lists before the pixels."""
-
-MAX_INFLATED = 2**27
-"""Bytes of a deflated file, unpacked."""
-
 NO_SCANS = frozenset({"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "PR", "KO", "SR", "REG"})
 """Modalities of what is made from scans."""
 
-_PREAMBLE, _MAGIC = 128, b"DICM"
-_DEFLATED, _PLAIN = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\0\0\0"
 NO_PICTURE = "holds no picture"
 """What is said of a file that may be passed over where its folder was named."""
 
@@ -61,14 +49,9 @@ def is_dicom(path: Path) -> bool:
         return True
     try:
         with opened(path) as file:
-            return begins_as_dicom(file.read(_PREAMBLE + len(_MAGIC)))
+            return begins_as_dicom(file.read(BEGINNING))
     except ImageError:
         return False
-
-
-def begins_as_dicom(content: bytes) -> bool:
-    """Whether these are the first bytes of a DICOM file."""
-    return content[_PREAMBLE : _PREAMBLE + len(_MAGIC)] == _MAGIC
 
 
 def require_dicom() -> None:
@@ -104,7 +87,7 @@ class DicomFile:
         import pydicom
 
         with self._open() as file, damage_of(self.name):
-            bounded: Any = _Bounded(file, self.name)
+            bounded: Any = Bounded(file, self.name)
             try:
                 header = pydicom.dcmread(bounded, stop_before_pixels=True)
             except Exception as error:  # pydicom has words of its own for what the reader raised
@@ -137,10 +120,10 @@ class DicomFile:
     def _open(self) -> Iterator[BinaryIO]:
         """The file, unpacked where all of it is deflated."""
         if isinstance(self.content, bytes):
-            yield _unpacked(io.BytesIO(self.content), self, 0)
+            yield unpacked(io.BytesIO(self.content), self.name, self.content, 0)
             return
         with opened(self.content) as file:
-            yield _unpacked(file, self, self._stamp())
+            yield unpacked(file, self.name, self.content, self._stamp())
 
     def _stamp(self) -> int:
         """Another one when the file has changed."""
@@ -341,52 +324,6 @@ def _kind(header: "Dataset") -> str:
     return str(header.get("Modality") or "of an unknown kind")[:40]
 
 
-class _Bounded:
-    """A file of which only so much may be read: before its pixels, DICOM has words and no more."""
-
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file, self._name, self._left, self._items = file, name, MAX_HEADER, 0
-        self.fault: ImageError | None = None
-        self.seek, self.tell, self.close = file.seek, file.tell, file.close
-
-    def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size if 0 <= size <= self._left else self._left + 1)
-        self._left -= len(content)
-        # A list of empty items takes a hundred times its bytes, and seconds.
-        self._items += content.count(b"\xfe\xff\x00\xe0") + content.count(b"\xff\xfe\xe0\x00")
-        if self._left < 0 or self._items > MAX_ITEMS:
-            self.fault = ImageError(
-                f"{printable(self._name)} has more than the {MAX_HEADER:,} bytes or {MAX_ITEMS:,} list items that are "
-                "allowed before its pixels"
-            )
-            raise self.fault
-        return content
-
-
-def _unpacked(file: BinaryIO, of: DicomFile, stamp: int) -> BinaryIO:
-    from pydicom.filereader import _read_file_meta_info  # the public one takes paths alone
-
-    if not begins_as_dicom(file.read(_PREAMBLE + len(_MAGIC))):
-        raise ImageError(f"{printable(of.name)} is not a DICOM file")
-    with damage_of(of.name):
-        bounded: Any = _Bounded(file, of.name)
-        deflated = str(_read_file_meta_info(bounded).get("TransferSyntaxUID", "")).encode() == _DEFLATED
-        place = file.tell()
-    file.seek(0)
-    return io.BytesIO(_inflated(of, place, stamp)) if deflated else file
-
-
-@lru_cache(maxsize=1)
-def _inflated(of: DicomFile, place: int, stamp: int) -> bytes:
-    """A deflated file, from `place` on, as if it were none: pydicom would unpack it whole, however large."""
-    content = of.content if isinstance(of.content, bytes) else of.content.read_bytes()
-    with damage_of(of.name):
-        inside = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[place:], MAX_INFLATED + 1)
-    if len(inside) > MAX_INFLATED:
-        raise ImageError(f"{printable(of.name)} unpacks to more than the {MAX_INFLATED:,} bytes that are allowed")
-    return content[:place].replace(_DEFLATED, _PLAIN) + inside
-
-
 def _decoder(header: "Dataset", name: str) -> str:
     """What of pydicom unpacks a file; "" where it is not compressed."""
     from braintumor_kit.contracts.volumes.codecs import decoder_of  # it imports pydicom
@@ -401,16 +338,3 @@ def _decoder(header: "Dataset", name: str) -> str:
             "pip install 'braintumor-kit[dicom]'"
         )
     return found
-
-
-@contextmanager
-def damage_of(name: str) -> Iterator[None]:
-    """What pydicom and its decoders raise on damaged files is that file's fault: nothing else runs here."""
-    try:
-        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
-            yield
-    except (ImageError, InputError):
-        raise
-    except Exception as error:
-        words = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ImageError(f"{printable(name)} is cut off or damaged: {words}") from error

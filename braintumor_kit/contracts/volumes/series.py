@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts.pictures import printable
-from braintumor_kit.contracts.volumes.dicom import DicomFile, damage_of, frames_of, position_of, read_frame
+from braintumor_kit.contracts.volumes.dicom import DicomFile, frames_of, position_of, read_frame
+from braintumor_kit.contracts.volumes.opening import damage_of
 from braintumor_kit.contracts.volumes.volume import Volume
 from braintumor_kit.errors import ImageError
 
