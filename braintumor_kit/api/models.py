@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from braintumor_kit.api.explaining import Explanation, explain_trained
 from braintumor_kit.data.arrays import Images, prepared
-from braintumor_kit.model.infer import Predictor
-from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.report.notebook import predictions_html
 from braintumor_kit.workflows.named import Named, files_in
-from braintumor_kit.workflows.predict import Prediction, answers, as_json
+from braintumor_kit.workflows.predict import Prediction, as_json, predictions
 from braintumor_kit.workflows.trained import Trained, plane_of, trained_of_argument
 from braintumor_kit.workflows.whole_volumes import VolumePrediction, volume_json, with_volumes
 
@@ -102,15 +100,13 @@ class Model:
         Raises:
             InputError: where something is no picture; ImageError where one cannot be read.
         """
-        certainty = self.trained.certainty
-        dtype = PRECISIONS[resolve_precision(precision)]
-        predictor = Predictor(self.trained.model, dtype, watch=certainty is not None and certainty.detects)
+        answerer = self.trained.answerer(precision)
         named = self._named(images, plane)
         slices, names = self._prepared(images, named), [one.name for one in named]
         found: list[Prediction] = []
-        for start in range(0, len(slices), predictor.batch_size):
-            some = slice(start, start + predictor.batch_size)
-            found += answers(names[some], *predictor.observed(slices[some]), certainty)
+        for start in range(0, len(slices), answerer.batch_size):
+            some = slice(start, start + answerer.batch_size)
+            found += predictions(names[some], *answerer(slices[some]))
         whole = [item for item in with_volumes(found, named, self.trained.limits) if isinstance(item, VolumePrediction)]
         return Predictions(self.classes, tuple(found), tuple(whole), self.trained.warning)
 

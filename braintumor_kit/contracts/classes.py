@@ -1,6 +1,11 @@
 """The spellings of classes and splits that public data sets use, and the one name that btkit has for each."""
 
 import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from braintumor_kit.contracts.pictures import printable
+from braintumor_kit.errors import InputError
 
 _CLASSES = {
     "glioma": ("glioma", "gliomas", "glioma tumour", "gl"),
@@ -42,3 +47,25 @@ def is_known_class(name: str) -> bool:
 def canonical_split(name: str) -> str | None:
     """Says "train", "validation" or "test" for `Training`, `val`, `Testing` and the like, else None."""
     return _SPLIT_OF.get(_plain(name))
+
+
+def chosen_classes(found: Iterable[str], wanted: Sequence[str] | None, root: Path) -> tuple[str, ...]:
+    """The classes of a source: those that are wanted, in that order, or all that are found, in alphabetical order.
+
+    Args:
+        root: of the data set, which messages name.
+
+    Raises:
+        InputError: where one that is wanted is not there, or wanted twice.
+    """
+    have = sorted(set(found))
+    if wanted is None:
+        return tuple(have)
+    chosen = tuple(canonical_class(name) for name in wanted)
+    if missing := [name for name in chosen if name not in have]:
+        raise InputError(
+            f"{printable(root)} has no class {', '.join(missing)}, which `classes` asks for; it has {', '.join(have)}"
+        )
+    if len(set(chosen)) < len(chosen):
+        raise InputError(f"`classes` names a class twice: {', '.join(wanted)}")
+    return chosen

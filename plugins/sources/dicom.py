@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from braintumor_kit.contracts import InputError
-from braintumor_kit.contracts.pictures import is_junk, opened, printable
+from braintumor_kit.contracts.pictures import is_junk, printable
 from braintumor_kit.contracts.sources import Sample, Source
 from braintumor_kit.contracts.volumes.dicom import NO_PICTURE, DicomFile, is_dicom, require_dicom
 from braintumor_kit.contracts.volumes.labels import Label, classes_of, read_labels
 from braintumor_kit.contracts.volumes.series import COPY, DicomSeries, find_series
 from braintumor_kit.contracts.volumes.slices import SliceOptions
+from braintumor_kit.contracts.volumes.volume import file_digest
 
 
 class DicomOptions(SliceOptions):
@@ -27,9 +28,6 @@ class DicomOptions(SliceOptions):
         None,
         description="CSV with the columns name and label (and split): the name of a patient, a series, a file or a "
         "folder. Without it the first folder below root is the class, or the split and the second the class.",
-    )
-    classes: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Take these classes only, in this order; all that are found by default."
     )
     patients: str = Field(
         "hashed",
@@ -81,7 +79,7 @@ class Dicom(Source[DicomOptions]):
         """SHA-256 of the file's bytes and the frame's number."""
         series, place = self._listing.slices[sample.id]
         file, frame, _ = series.places[place]
-        return hashlib.sha256(_digest(self.options.root / file.name) + f"#{frame}".encode()).digest()
+        return hashlib.sha256(file_digest(self.options.root / file.name) + f"#{frame}".encode()).digest()
 
     def unreadable(self) -> Mapping[str, str]:
         return self._listing.unreadable
@@ -151,12 +149,6 @@ def _patient(series: DicomSeries, options: DicomOptions) -> str | None:
         return series.patient
     known = series.patient or series.study or series.uid or series.name
     return hashlib.blake2b(known.encode(), key=options.salt.encode()[:64], digest_size=8).hexdigest()
-
-
-@lru_cache(maxsize=4)  # the frames of one file follow each other
-def _digest(path: Path) -> bytes:
-    with opened(path) as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _write_slice(path: Path, values: NDArray[np.uint16], patient: str, place: int) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import Field
 
 from braintumor_kit.contracts import InputError
-from braintumor_kit.contracts.classes import canonical_class, canonical_split, is_known_class
+from braintumor_kit.contracts.classes import canonical_class, canonical_split, chosen_classes, is_known_class
 from braintumor_kit.contracts.folders import Folder, list_folder
 from braintumor_kit.contracts.options import PluginOptions
 from braintumor_kit.contracts.pictures import opened, printable, read_picture
@@ -98,7 +98,7 @@ def _read_layout(root: Path, wanted: Sequence[str] | None) -> _Contents:
     leaves = _find_leaves(list_folder(root), ignored)
     if _segmentation(leaf.label for leaf in leaves):
         raise InputError(_no_classes(list_folder(root)))
-    classes = _choose_classes(root, leaves, wanted)
+    classes = chosen_classes((leaf.label for leaf in leaves), wanted, root)
     ignored["pictures of other classes ignored"] += sum(
         len(leaf.folder.files) for leaf in leaves if leaf.label not in classes
     )
@@ -191,20 +191,6 @@ def _no_classes(root: Folder) -> str:
         f"{printable(root.path)} has no class folders: expected Training/<class>/ and Testing/<class>/, "
         f"or <class>/, with pictures in each, and found {found} and {len(root.files)} picture(s)"
     )
-
-
-def _choose_classes(root: Path, leaves: list[_Leaf], wanted: Sequence[str] | None) -> tuple[str, ...]:
-    found = sorted({leaf.label for leaf in leaves})
-    if wanted is None:
-        return tuple(found)
-    chosen = tuple(canonical_class(name) for name in wanted)
-    if missing := [name for name in chosen if name not in found]:
-        raise InputError(
-            f"{printable(root)} has no class {', '.join(missing)}, which `classes` asks for; it has {', '.join(found)}"
-        )
-    if len(set(chosen)) < len(chosen):
-        raise InputError(f"`classes` names a class twice: {', '.join(wanted)}")
-    return chosen
 
 
 def _refuse_empty(leaves: list[_Leaf]) -> None:

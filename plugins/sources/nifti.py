@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -16,11 +16,12 @@ from pydantic import Field
 
 from braintumor_kit.contracts import ImageError, InputError
 from braintumor_kit.contracts.classes import canonical_class
-from braintumor_kit.contracts.pictures import is_junk, opened, printable
+from braintumor_kit.contracts.pictures import is_junk, printable
 from braintumor_kit.contracts.sources import Sample, Source
 from braintumor_kit.contracts.volumes.labels import Label, classes_of, read_labels
 from braintumor_kit.contracts.volumes.nifti import NiftiVolume, is_nifti
 from braintumor_kit.contracts.volumes.slices import SliceOptions
+from braintumor_kit.contracts.volumes.volume import file_digest
 
 
 class NiftiOptions(SliceOptions):
@@ -29,9 +30,6 @@ class NiftiOptions(SliceOptions):
         None,
         description="CSV with the columns name and label (and split): the name of a file, with or without its ending, "
         "or of a folder. Without it the first folder below root is the class, or the split and the second the class.",
-    )
-    classes: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Take these classes only, in this order; all that are found by default."
     )
     plane: Literal["axial", "coronal", "sagittal"] = Field("axial", description="The plane that is cut.")
     ending: str = Field(
@@ -104,7 +102,7 @@ class Nifti(Source[NiftiOptions]):
     def fingerprint(self, sample: Sample) -> bytes:
         """SHA-256 of the bytes of the file, of its mask's, and of the slice's number."""
         scan, place = self._listing.slices[sample.id]
-        digests = [_digest(volume.content) for volume in (scan.volume, scan.mask) if volume is not None]
+        digests = [file_digest(volume.content) for volume in (scan.volume, scan.mask) if volume is not None]
         return hashlib.sha256(b"".join([*digests, f"#{place}".encode()])).digest()
 
     def unreadable(self) -> Mapping[str, str]:
@@ -188,9 +186,3 @@ class _Listing:
 
 def _stem(name: str) -> str:
     return name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else name[: -len(".nii")]
-
-
-@lru_cache(maxsize=4)  # the slices of one volume follow each other
-def _digest(path: Path) -> bytes:
-    with opened(path) as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts.pictures import MAX_PIXELS, has_suffix, opened, printable
-from braintumor_kit.contracts.volumes.opening import BEGINNING, Bounded, begins_as_dicom, damage_of, unpacked
-from braintumor_kit.contracts.volumes.volume import MAX_BYTES, finite_range, shown
+from braintumor_kit.contracts.volumes.opening import BEGINNING, Bounded, begins_as_dicom, unpacked
+from braintumor_kit.contracts.volumes.volume import MAX_BYTES, damage_of, finite_range, shown
 from braintumor_kit.errors import ImageError, InputError
 
 if TYPE_CHECKING:

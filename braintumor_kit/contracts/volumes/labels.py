@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
-from braintumor_kit.contracts.classes import canonical_class, canonical_split
+from braintumor_kit.contracts.classes import canonical_class, canonical_split, chosen_classes
 from braintumor_kit.contracts.pictures import printable
 from braintumor_kit.errors import InputError
 from braintumor_kit.regular import open_regular
@@ -114,17 +114,8 @@ def classes_of(found: Iterable[str], wanted: tuple[str, ...] | None, root: Path)
     Raises:
         InputError: where there are none, or one that is wanted is not there.
     """
-    have = sorted(set(found))
+    have = set(found)
     if not have:
         raise InputError(f"{printable(root)} holds no scan whose class is known: put scans into a folder for each "
                          "class, or name a table with `labels`")  # fmt: skip
-    if wanted is None:
-        return tuple(have)
-    chosen = tuple(canonical_class(name) for name in wanted)
-    if missing := [name for name in chosen if name not in have]:
-        raise InputError(
-            f"{printable(root)} has no class {', '.join(missing)}, which `classes` asks for; it has {', '.join(have)}"
-        )
-    if len(set(chosen)) < len(chosen):
-        raise InputError(f"`classes` names a class twice: {', '.join(wanted)}")
-    return chosen
+    return chosen_classes(have, wanted, root)

@@ -7,10 +7,7 @@ the file happens to store its voxels.
 
 import gzip
 import io
-import warnings
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
@@ -21,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts.pictures import MAX_PIXELS, has_suffix, opened, printable
-from braintumor_kit.contracts.volumes.volume import MAX_BYTES, MAX_VOXELS, PLANES, Volume, finite_range, shown
+from braintumor_kit.contracts.volumes.volume import (
+    MAX_BYTES,
+    MAX_VOXELS,
+    PLANES,
+    Volume,
+    damage_of,
+    finite_range,
+    shown,
+)
 from braintumor_kit.errors import ImageError
 
 MAX_OFFSET = 2**24
@@ -81,7 +86,7 @@ class NiftiVolume(Volume):
         """
         import nibabel  # here and below: only who has volumes waits for it
 
-        with _damage_of(self.name):
+        with damage_of(self.name):
             if isinstance(self.content, Path):
                 with opened(self.content) as file:
                     _check(_start(file), self.name)
@@ -117,7 +122,7 @@ class NiftiVolume(Volume):
 
     def picture(self, place: int) -> NDArray[Any]:
         voxels = _voxels_of(self)
-        with _damage_of(self.name):
+        with damage_of(self.name):
             values = np.swapaxes(voxels.stored[:, :, place], 0, 1)
             if voxels.window is None:
                 return np.ascontiguousarray(values)
@@ -126,7 +131,7 @@ class NiftiVolume(Volume):
     def marked(self, place: int) -> NDArray[np.bool_]:
         """Of a volume of labels: where one slice has any but zero, (H, W)."""
         voxels = _voxels_of(self)
-        with _damage_of(self.name):
+        with damage_of(self.name):
             stored = voxels.stored[:, :, place]
             values = stored.any(axis=-1) if stored.ndim == 3 else stored * voxels.slope + voxels.inter
             return np.swapaxes(np.nan_to_num(values) != 0, 0, 1)
@@ -156,7 +161,7 @@ class NiftiVolume(Volume):
     def _stored_axes(self) -> NDArray[np.float64]:
         from nibabel.orientations import io_orientation
 
-        with _damage_of(self.name):
+        with damage_of(self.name):
             axes: NDArray[np.float64] = io_orientation(self.image.affine)
         if not np.isfinite(axes).all():
             raise ImageError(f"{printable(self.name)} does not say how it lies in the body: its affine is singular")
@@ -199,7 +204,7 @@ def _read(volume: NiftiVolume) -> _Voxels:
     from nibabel.orientations import apply_orientation
 
     proxy = volume.image.dataobj
-    with _damage_of(volume.name):
+    with damage_of(volume.name):
         stored = _first_volume(np.asanyarray(proxy.get_unscaled()))
         slope, inter = float(proxy.slope), float(proxy.inter)
         stored = apply_orientation(stored, volume.orientation)
@@ -270,16 +275,3 @@ def _check(start: bytes, name: str) -> Any:
     if not 0 <= float(header["vox_offset"]) <= MAX_OFFSET:
         raise ImageError(f"{printable(name)} says that its voxels begin at byte {float(header['vox_offset']):.0f}")
     return header
-
-
-@contextmanager
-def _damage_of(name: str) -> Iterator[None]:
-    """What nibabel and gzip raise on damaged files is that file's fault: nothing else runs here."""
-    try:
-        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
-            yield
-    except ImageError:
-        raise
-    except (Exception, zlib.error) as error:
-        words = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ImageError(f"{printable(name)} is cut off or damaged: {words}") from error

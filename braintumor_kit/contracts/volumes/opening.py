@@ -1,18 +1,14 @@
 """DICOM files before anything is made of them: what they begin with, how much is read, what is unpacked."""
 
 import io
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from braintumor_kit.contracts.pictures import printable
-from braintumor_kit.errors import ImageError, InputError
+from braintumor_kit.contracts.volumes.volume import damage_of
+from braintumor_kit.errors import ImageError
 
 MAX_HEADER = 2**23
 """Bytes before the pixels; of two thousand frames that are each described in full some four million."""
@@ -88,16 +84,3 @@ def _inflated(content: Path | bytes, name: str, place: int, stamp: int) -> bytes
     if len(inside) > MAX_INFLATED:
         raise ImageError(f"{printable(name)} unpacks to more than the {MAX_INFLATED:,} bytes that are allowed")
     return stored[:place].replace(_DEFLATED, _PLAIN) + inside
-
-
-@contextmanager
-def damage_of(name: str) -> Iterator[None]:
-    """What pydicom and its decoders raise on damaged files is that file's fault: nothing else runs here."""
-    try:
-        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
-            yield
-    except (ImageError, InputError):
-        raise
-    except Exception as error:
-        words = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ImageError(f"{printable(name)} is cut off or damaged: {words}") from error

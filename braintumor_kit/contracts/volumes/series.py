@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 
 from braintumor_kit.contracts.pictures import printable
 from braintumor_kit.contracts.volumes.dicom import DicomFile, frames_of, position_of, read_frame
-from braintumor_kit.contracts.volumes.opening import damage_of
-from braintumor_kit.contracts.volumes.volume import Volume
+from braintumor_kit.contracts.volumes.volume import Volume, damage_of
 from braintumor_kit.errors import ImageError
 
 if TYPE_CHECKING:
@@ -224,8 +222,3 @@ def _names(groups: Sequence[Sequence[_Found]], folder: str) -> list[str]:
 def _series(name: str, frames: Sequence[_Found]) -> DicomSeries:
     words = frames[0].header
     return DicomSeries(name, tuple(frame.place for frame in frames), words["uid"], words["patient"], words["study"])
-
-
-def files_of(paths: Iterable[Path]) -> list[DicomFile]:
-    """Files under the names that the user has for them."""
-    return [DicomFile(str(path), path) for path in paths]

@@ -8,6 +8,9 @@ from braintumor_kit.contracts.options import PluginOptions
 class SliceOptions(PluginOptions):
     """Options that sources of volumes have in common."""
 
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Take these classes only, in this order; all that are found by default."
+    )
     trim: float = Field(
         0.0,
         ge=0.0,

@@ -1,11 +1,19 @@
 """What every volume gives: slices in order, each as it is shown."""
 
+import hashlib
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from braintumor_kit.contracts.pictures import opened, printable
+from braintumor_kit.errors import ImageError, InputError
 
 PLANES: Mapping[str, str] = {"axial": "LPS", "coronal": "LIP", "sagittal": "PIR"}
 """Where columns, rows and slices of each plane go: towards the body's Left or Right, Posterior or Anterior, Superior or
@@ -64,3 +72,27 @@ def finite_range(values: NDArray[Any]) -> tuple[float, float] | None:
     if values.dtype.kind == "f":
         values = values[np.isfinite(values)]
     return (float(values.min()), float(values.max())) if values.size else None
+
+
+@contextmanager
+def damage_of(name: str) -> Iterator[None]:
+    """What readers and decoders raise inside, of whatever kind, is the file's fault: nothing else runs there.
+
+    Raises:
+        ImageError: with the file's name and the reason.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+            yield
+    except (ImageError, InputError):
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError(f"{printable(name)} is cut off or damaged: {words}") from error
+
+
+@lru_cache(maxsize=4)  # the slices of one file follow each other
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file's bytes."""
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").digest()
