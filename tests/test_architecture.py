@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "recipe": {"contracts", "errors", "registry", "regular", "spelling"},
     "progress": {"errors", "interrupts", "visible"},
     "runs": {"errors", "files", "locks", "record"},
-    "data": {"contracts", "errors", "files", "recipe", "registry"},
+    "engines": {"backend", "errors", "interrupts", "progress", "runs"},
+    "data": {"contracts", "engines", "errors", "files", "recipe", "registry"},
     "matching": {"errors", "files"},
     "audit": {"contracts", "data", "evaluation", "matching"},
     "model": {"backend", "contracts", "data", "errors", "memory"},
@@ -43,9 +44,9 @@ MAY_IMPORT = {
     "scaffold": {"errors", "registry"},
     "testing": {"backend", "contracts", "explanation", "model", "recipe", "registry"},
     "workflows": {
-        "audit", "backend", "contracts", "data", "errors", "evaluation", "explanation", "export", "faults", "files",
-        "interrupts", "locks", "matching", "memory", "model", "notice", "progress", "recipe", "record", "registry",
-        "report", "runs", "scrub", "testing", "tracking", "training",
+        "audit", "backend", "contracts", "data", "engines", "errors", "evaluation", "explanation", "export", "faults",
+        "files", "interrupts", "locks", "matching", "memory", "model", "notice", "progress", "recipe", "record",
+        "registry", "report", "runs", "scrub", "testing", "tracking", "training",
     },
     "estimator": {
         "contracts", "data", "files", "model", "progress", "recipe", "registry", "runs", "training", "workflows",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_resume import begun, command
 
-from braintumor_kit.data.workers import WorkerHangsError, WorkerLostError, in_workers
+from braintumor_kit.engines.processes import WorkerHangsError, WorkerLostError, in_workers
 
 LARGE = [item for value in ("source.patients=400", "source.seed=11") for item in ("--set", value)]
 
@@ -93,7 +93,7 @@ def test_they_are_deaf_from_their_first_moment() -> None:
     program = (
         "import os, signal; from test_workers import children, double, hears\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background ignores it
-        "from braintumor_kit.data.workers import in_workers\n"
+        "from braintumor_kit.engines.processes import in_workers\n"
         "tasks = in_workers(double, range(8), 2); next(tasks)\n"
         "print(*(hears(child) for child in children(os.getpid())), hears(os.getpid()))"
     )

@@ -44,6 +44,21 @@ json_option: Callable[..., Any] = click.option(
 )
 
 
+engine_option: Callable[..., Any] = click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="local|ray[://HOST:PORT]",
+    help="Where work is done: on this machine, or on those of a Ray cluster (extra [ray]).",
+)
+
+cpus_option: Callable[..., Any] = click.option(
+    "--cpus",
+    type=click.IntRange(1, 1024),
+    help="Cores of one task, by default all of this machine's; with fewer, several are done at a time.",
+)
+
+
 def precision_option(default: str) -> Callable[..., Any]:
     """`--precision`."""
     return click.option(

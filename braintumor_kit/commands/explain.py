@@ -1,6 +1,7 @@
 """`btkit explain`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import click
 
 from braintumor_kit.commands.common import (
     complain,
+    cpus_option,
     divide,
+    engine_option,
     json_option,
     large_imports,
     plane_option,
@@ -90,6 +93,8 @@ from braintumor_kit.notice import NOTICE
     help="Folder for the result; by default RUN/explanations, ./explanations for IMAGEs.",
 )
 @runs_option
+@engine_option
+@cpus_option
 @json_option
 @click.pass_context
 def explain(
@@ -110,6 +115,8 @@ def explain(
     plane: str | None,
     out: Path | None,
     runs: Path,
+    engine: str,
+    cpus: int | None,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Show where a network looks: maps, overlays, their table and a summary sheet.
@@ -130,33 +137,25 @@ def explain(
         known.find("explainer", name)
     with large_imports():
         from braintumor_kit.files import make_folder
-        from braintumor_kit.recipe.load import load_explainer
         from braintumor_kit.workflows import explain_run as workflow
+        from braintumor_kit.workflows.asked import AskedToExplain, options_as_text
         from braintumor_kit.workflows.evaluate_explanations import Evaluation
-        from braintumor_kit.workflows.explain import Drawing, Request
-        from braintumor_kit.workflows.named import FilePictures, files_in
-        from braintumor_kit.workflows.pictures import Pictures
-        from braintumor_kit.workflows.trained import Trained, plane_of, trained_of_argument
+        from braintumor_kit.workflows.explain import Drawing
+        from braintumor_kit.workflows.spread import spread
 
-    plugins = [load_explainer(name, values, known) for name, values in options.items()]
-    files = files_in(images) if images else None
+    asked = AskedToExplain(
+        model, runs, images, options_as_text(options), known.folders, target, layer, split, limit, plane
+    )
     told = reporter()
-    explained: Sequence[tuple[Trained, Pictures]]
-    if files is not None:
-        trained = trained_of_argument(model, runs, any_end=True)
-        named = list({one.name: one for one in files.pictures(plane or plane_of(trained.run))}.values())
-        explained, place = [(trained, FilePictures(named, trained.pixels))], out or Path("explanations")
-        warn(trained.warning)
-    else:
-        run, explained = workflow.own_pictures(model, runs, split, limit, known, told)
-        place = out or run.folder / "explanations"
-        warn(run.warning)
-    requests = [Request(one, plugin, pictures, target, layer) for one, pictures in explained for plugin in plugins]
-    wish = workflow.Wish(precision, Drawing(style, scale, original_size, align), Evaluation() if evaluate else None)
-    if out is not None:
-        make_folder(out.resolve().parent)
-    metrics, bad = workflow.explain(place, requests, wish, told)
-    total = sum(len(pictures.items) for _, pictures in explained)
+    with spread(engine, cpus, None, told) as opened:
+        found = asked.find(told)
+        place, asked = out or found.place, replace(asked, model=found.model)
+        warn(found.warning)
+        wish = workflow.Wish(precision, Drawing(style, scale, original_size, align), Evaluation() if evaluate else None)
+        if out is not None:
+            make_folder(out.resolve().parent)
+        metrics, bad = workflow.explain(place, found.requests, wish, told, opened, asked)
+    total = found.total
     count = total - len(bad)
     if as_json:
         print_json({"explanations": str(place), "n": count, "methods": list(options), "metrics": metrics})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from braintumor_kit.commands.common import (
+    engine_option,
     json_option,
     large_imports,
     print_json,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     help="With --resume: go on although the recipe, the data, a plugin or a package is not what it was, or begin anew "
     "where there is no checkpoint.",
 )
+@engine_option
 @json_option
 @click.pass_context
 def run(
@@ -52,6 +54,7 @@ def run(
     name: str | None,
     resumed: str | None,
     accept_changes: bool,
+    engine: str,
     as_json: bool,
 ) -> None:
     """Train and evaluate as RECIPE says, a file or the name of a shipped recipe; leaves a run folder.
@@ -67,7 +70,7 @@ def run(
     if resumed is not None:
         if overrides or name is not None:
             raise click.UsageError("--set and --name do not go with --resume: a run goes on as it began.")
-        done = _resume(ctx, resumed, accept_changes)
+        done = _resume(ctx, resumed, accept_changes, engine)
     elif accept_changes:
         raise click.UsageError("--accept-changes goes with --resume.")
     elif (before := _run_named(str(recipe))) is not None:
@@ -75,7 +78,7 @@ def run(
             raise click.UsageError("--set does not go with a run: it is repeated as it was.")
         done, repeats = _repeat(ctx, before, runs, name)
     else:
-        done = _run(ctx, str(recipe), overrides, runs, name)
+        done = _run(ctx, str(recipe), overrides, runs, name, engine)
     metrics = read_json(done.folder / "metrics.json")
     if as_json:
         print_json({"run": str(done.folder), "metrics": metrics, **({"repeats": repeats} if repeats else {})})
@@ -88,7 +91,9 @@ def run(
         ctx.exit(1)
 
 
-def _run(ctx: click.Context, recipe: str, overrides: tuple[str, ...], runs: Path, name: str | None) -> "Run":
+def _run(
+    ctx: click.Context, recipe: str, overrides: tuple[str, ...], runs: Path, name: str | None, engine: str
+) -> "Run":
     from braintumor_kit.recipe.load import load_recipe
     from braintumor_kit.recipe.shipped import find_recipe
 
@@ -99,17 +104,17 @@ def _run(ctx: click.Context, recipe: str, overrides: tuple[str, ...], runs: Path
         from braintumor_kit.workflows.run import run_recipe
 
     text = path.read_text(encoding="utf-8")
-    return run_recipe(checked, text, runs, name, ["btkit", *sys.argv[1:]], reporter())
+    return run_recipe(checked, text, runs, name, ["btkit", *sys.argv[1:]], reporter(), engine)
 
 
-def _resume(ctx: click.Context, resumed: str, accept: bool) -> "Run":
+def _resume(ctx: click.Context, resumed: str, accept: bool, engine: str) -> "Run":
     from braintumor_kit.runs import find_run
 
     found = find_run(resumed, Path())
     with large_imports():
         from braintumor_kit.workflows.run import resume
 
-    resume(found, ["btkit", *sys.argv[1:]], registry(ctx), reporter(), accept)
+    resume(found, ["btkit", *sys.argv[1:]], registry(ctx), reporter(), accept, engine)
     return found
 
 

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from braintumor_kit.contracts import ImageError, Sample, WorkError
 from braintumor_kit.data.caches import building, log, make_room, mark_used
 from braintumor_kit.data.dataset import BadImage, Dataset, Progress
-from braintumor_kit.data.workers import HUNG, WorkerHangsError, WorkerLostError, in_workers
+from braintumor_kit.engines.processes import HUNG, WorkerHangsError, WorkerLostError, in_workers
 from braintumor_kit.files import take_space, write_json
 from braintumor_kit.recipe.load import ChosenPlugin
 

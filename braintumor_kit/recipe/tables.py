@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from braintumor_kit.recipe.mlflow_table import MlflowTable
+from braintumor_kit.recipe.resources_table import ResourcesTable
 from braintumor_kit.recipe.table import OpenTable, Table
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -350,6 +351,9 @@ class RecipeTable(Table):
     callbacks: CallbacksTable = Field(default_factory=CallbacksTable, description="What acts between epochs.")
     mlflow: MlflowTable | None = Field(None, description="Log the run to MLflow too.")
     certainty: CertaintyTable = Field(default_factory=CertaintyTable, description="When an answer is flagged.")
+    resources: ResourcesTable = Field(
+        default_factory=ResourcesTable, description="What one training of several is given."
+    )
     explain: tuple[ExplainTable, ...] = Field((), description="Explanations at the end of the run, one table a method.")
     report: bool = Field(
         True, description="Whether the run ends with report.html, model_card.md and maps of its worst mistakes."

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from braintumor_kit.contracts import InputError
+from braintumor_kit.engines.engine import Engine
+from braintumor_kit.engines.local import LocalEngine
 from braintumor_kit.evaluation.metrics import HEADLINES, evaluate
 from braintumor_kit.files import make_folder, read_json, write_csv, write_json
 from braintumor_kit.model.precision import describe_device, resolve_precision
@@ -18,13 +20,11 @@ from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, fold_runs, save_recipe, start_record, table_of, update_record, versions
 from braintumor_kit.tracking.tracker import tracked
-from braintumor_kit.training.fit import has_checkpoint
-from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.ending import ending_recorded
+from braintumor_kit.workflows.fold_work import TrainFold, is_begun
 from braintumor_kit.workflows.material import Material, all_leaks
 from braintumor_kit.workflows.report import write_report
 from braintumor_kit.workflows.results import pooled_results
-from braintumor_kit.workflows.train import build, train_into
 from braintumor_kit.workflows.unchanged import FOLLOWED, plugin_records, recipe_digest, split_digests
 
 
@@ -72,31 +72,50 @@ def _tested_in(splits: Sequence[Sequence[str]], place: int) -> int:
 
 
 def cross_validate(
-    run: Run, recipe: Recipe, text: str, materials: Sequence[Material], argv: list[str], reporter: Reporter
+    run: Run,
+    recipe: Recipe,
+    text: str,
+    materials: Sequence[Material],
+    argv: list[str],
+    reporter: Reporter,
+    engine: Engine | None = None,
 ) -> None:
     """Trains the folds that are not finished, and pools what the models say of the slices that they did not see.
+
+    Args:
+        engine: trains several at a time, where it has room; None trains one after the other in this process.
 
     Raises:
         WorkError: where the work fails on the way; finished folds stay.
     """
+    engine = engine or LocalEngine(None, reporter)
     with log_to(run.folder), tracked(run, recipe.tables.mlflow, reporter.say, True) as tracker, ending_recorded(run):
         update_record(run, status="running", ended=None, reason=None)
         _follow_changes(run, recipe, materials)
         tracker.begin()
-        for fold, material in zip(fold_runs(run), materials, strict=True):
-            if _begun(fold) and fold.record.get("split_digest") != split_digests([material])[0]:
-                # Pooled with the others, it would be judged on slices that it was trained on.
-                reporter.say(f"{fold.folder.name} was trained on another split and is trained anew")
-                shutil.rmtree(fold.folder, ignore_errors=True)
-                fold = Run(fold.folder)
-            if _begun(fold) and fold.record.get("status") == "finished":
-                reporter.say(f"{fold.folder.name} is finished and kept")
-                continue
-            _train_fold(fold, recipe, text, material, argv, reporter)
+        digests = tuple(split_digests(materials))
+        work = TrainFold(run.folder, recipe, text, tuple(argv), digests, (materials, reporter))
+        for number, _ in engine.each(work, _unfinished(run, digests, reporter)):
+            reporter.say(f"fold-{number} is trained", "fold", fold=number)
         _pool(run, materials, reporter)
         update_record(run, results=pooled_results(run))
         if recipe.tables.report:
             write_report(Run(run.folder))
+
+
+def _unfinished(run: Run, digests: Sequence[str], reporter: Reporter) -> list[int]:
+    """The numbers of the folds that are still to be trained."""
+    left = []
+    for number, (fold, digest) in enumerate(zip(fold_runs(run), digests, strict=True), start=1):
+        if is_begun(fold) and fold.record.get("split_digest") != digest:
+            # Pooled with the others, it would be judged on slices that it was trained on.
+            reporter.say(f"{fold.folder.name} was trained on another split and is trained anew")
+            shutil.rmtree(fold.folder, ignore_errors=True)
+        elif is_begun(fold) and fold.record.get("status") == "finished":
+            reporter.say(f"{fold.folder.name} is finished and kept")
+            continue
+        left.append(number)
+    return left
 
 
 def _follow_changes(run: Run, recipe: Recipe, materials: Sequence[Material]) -> None:
@@ -106,20 +125,6 @@ def _follow_changes(run: Run, recipe: Recipe, materials: Sequence[Material]) -> 
     if any(run.record.get(key) != now[key] for key in keys) or not (run.folder / "split.csv").is_file():
         _write_split(run, materials)
         update_record(run, **now)
-
-
-def _begun(fold: Run) -> bool:
-    return (fold.folder / "record.json").is_file()
-
-
-def _train_fold(fold: Run, recipe: Recipe, text: str, material: Material, argv: list[str], reporter: Reporter) -> None:
-    goes_on = has_checkpoint(fold.folder)
-    if not goes_on:
-        shutil.rmtree(fold.folder, ignore_errors=True)  # of an attempt that did not get that far
-        make_folder(fold.folder, parents=False)
-    seed_everything(recipe.tables.seed)
-    classifier = build(recipe, material.dataset)
-    train_into(Run(fold.folder), recipe, text, material, classifier, argv, datetime.now(UTC), reporter, goes_on)
 
 
 def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:

@@ -5,13 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 import numpy as np
-from joblib import cpu_count
+import torch
 from numpy.typing import NDArray
 
 from braintumor_kit.data.pixels import to_display
-from braintumor_kit.files import make_folder
 from braintumor_kit.notice import NOTICE
-from braintumor_kit.progress import Reporter
 from braintumor_kit.report.explanations import Example, choose_examples, summary_sheet
 from braintumor_kit.report.overlays import save_overlay
 from braintumor_kit.workflows.explain import Drawing, Planned
@@ -22,25 +20,18 @@ Scales = Mapping[tuple[str, str], float]
 """By method and patient (or ""), the relevance at the end of a colour scale that several maps share."""
 
 
-def draw_overlays(folder: ExplanationFolder, planned: Sequence[Planned], drawing: Drawing, reporter: Reporter) -> None:
-    """Draws the overlays that are not there yet.
+def draw_batch(
+    folder: ExplanationFolder, name: str, planned: Sequence[Planned], scales: Scales, drawing: Drawing
+) -> None:
+    """Draws the overlays of one batch that are not there yet.
 
     Raises:
         WorkError: where they cannot be written.
     """
-    if drawing.style == "none":
-        return
-    make_folder(folder.beside / "overlays", parents=False)
-    scales = _scales(folder, drawing)
-    total = sum(len(batch["rows"]) for batch in folder.batches())
-    done = 0
-    with reporter.bar("drawing") as progress, ThreadPoolExecutor(cpu_count()) as pool:
-        for batch in folder.batches():
-            todo = [row for row in batch["rows"] if not (folder.beside / row["overlay"]).is_file()]
-            pieces = _with_pictures(todo, planned, drawing)
-            list(pool.map(lambda piece: _draw(folder, piece, planned, scales, drawing), pieces))
-            done += len(batch["rows"])
-            progress(done, total)
+    todo = [row for row in folder.batch(name)["rows"] if not (folder.beside / row["overlay"]).is_file()]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        pieces = _with_pictures(todo, planned, drawing)
+        list(pool.map(lambda piece: _draw(folder, piece, planned, scales, drawing), pieces))
 
 
 def draw_summary(folder: ExplanationFolder, planned: Sequence[Planned]) -> None:
@@ -58,7 +49,8 @@ def draw_summary(folder: ExplanationFolder, planned: Sequence[Planned]) -> None:
     summary_sheet(folder.beside / "summary.png", examples, list(dict.fromkeys(item.method.name for item in planned)))
 
 
-def _scales(folder: ExplanationFolder, drawing: Drawing) -> Scales:
+def scales_of(folder: ExplanationFolder, drawing: Drawing) -> Scales:
+    """The ends of the colour scales that several maps share; none where each has its own."""
     scales: dict[tuple[str, str], float] = {}
     if drawing.scale == "image":
         return scales

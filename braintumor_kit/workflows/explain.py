@@ -1,24 +1,20 @@
-"""`btkit explain`: maps of any number of pictures, batch by batch, at flat memory, and resumable."""
+"""Maps of a batch of pictures by what was planned for them; `explain_work.py` goes through all batches."""
 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from braintumor_kit.data.dataset import BadImage
 from braintumor_kit.data.pixels import restore
 from braintumor_kit.explanation.engine import Explained, Method, explain_batch, unique_names
 from braintumor_kit.explanation.network import Network
 from braintumor_kit.explanation.open import network_of
 from braintumor_kit.explanation.targets import Choose, parse_target
-from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.precision import PRECISIONS, resolve_precision
-from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import ChosenPlugin
 from braintumor_kit.report.overlays import scale_end
 from braintumor_kit.runs import package_versions
@@ -114,38 +110,7 @@ def _method_names(requests: Sequence[Request]) -> list[str]:
     return names
 
 
-def explain_into(
-    place: Path, planned: Sequence[Planned], precision: str, drawing: Drawing, reporter: Reporter
-) -> tuple[ExplanationFolder, list[BadImage]]:
-    """Makes maps, taking up what an interrupted call with the same settings left; overlays and the rest are to follow.
-
-    Returns:
-        The folder in the making, and the pictures that could not be read.
-
-    Raises:
-        InputError: where a method does not fit the model.
-        WorkError: where files cannot be written.
-    """
-    folder = ExplanationFolder.begin(place, _settings(planned, precision, drawing))
-    groups = _grouped(planned)
-    total = sum(len(members[0].request.pictures.items) for members in groups)
-    done = 0
-    with reporter.bar("explaining") as progress, kept_memory():
-        for number, members in enumerate(groups):
-            exact = _exact_network(members, precision)
-            for start in range(0, len(members[0].request.pictures.items), BATCH):
-                name = f"{number:03d}-{start:09d}"
-                places = range(start, min(start + BATCH, len(members[0].request.pictures.items)))
-                if not folder.has(name):
-                    with folder.dropped_if_empty():
-                        _explain_batch(folder, name, places, members, exact, drawing)
-                done += len(places)
-                progress(done, total)
-    bad = {item["id"]: item["reason"] for batch in folder.batches() for item in batch["bad"]}
-    return folder, [BadImage(id, reason) for id, reason in bad.items()]
-
-
-def _grouped(planned: Sequence[Planned]) -> list[list[Planned]]:
+def grouped(planned: Sequence[Planned]) -> list[list[Planned]]:
     """Methods for the same pictures and layer of a model go together: they share passes through the trunk."""
     groups: dict[tuple[int, int], list[Planned]] = {}
     for item in planned:
@@ -153,7 +118,7 @@ def _grouped(planned: Sequence[Planned]) -> list[list[Planned]]:
     return list(groups.values())
 
 
-def _exact_network(members: Sequence[Planned], precision: str) -> Network | None:
+def exact_network(members: Sequence[Planned], precision: str) -> Network | None:
     """For the classes of pictures that the run did not predict: as `btkit predict` sees them, in float32."""
     first = members[0]
     if all(item.probabilities for item in first.request.pictures.items):
@@ -164,7 +129,7 @@ def _exact_network(members: Sequence[Planned], precision: str) -> Network | None
     return network_of(trained.model, shape=trained.pixels.shape)
 
 
-def _explain_batch(
+def explain_batch_into(
     folder: ExplanationFolder,
     name: str,
     places: Sequence[int],
@@ -172,6 +137,12 @@ def _explain_batch(
     exact: Network | None,
     drawing: Drawing,
 ) -> None:
+    """Makes the maps of the pictures at some places, and marks them as done under a name.
+
+    Args:
+        members: the requests, which share a network and pictures.
+        exact: see `exact_network`.
+    """
     pictures, network = members[0].request.pictures, members[0].network
     good, pixels, bad = read_batch(pictures, places)
     rows: list[Row] = []
@@ -257,7 +228,7 @@ def _write(
         }
 
 
-def _settings(planned: Sequence[Planned], precision: str, drawing: Drawing) -> dict[str, Any]:
+def settings_of(planned: Sequence[Planned], precision: str, drawing: Drawing) -> dict[str, Any]:
     """What the explanations follow from: `explanations.json`."""
     trained = planned[0].request.trained
     return {

@@ -7,16 +7,21 @@ from typing import Any
 
 from braintumor_kit.contracts import InputError
 from braintumor_kit.data.dataset import BadImage
-from braintumor_kit.files import write_json
+from braintumor_kit.engines.engine import Engine
+from braintumor_kit.engines.local import LocalEngine
+from braintumor_kit.files import make_folder, write_json
 from braintumor_kit.interrupts import interrupted
 from braintumor_kit.locks import alone, beside
+from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.precision import resolve_precision
 from braintumor_kit.progress import Reporter
 from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, find_run, fold_runs, table_of
-from braintumor_kit.workflows.draw_explanations import draw_overlays, draw_summary
+from braintumor_kit.workflows.draw_explanations import draw_summary
 from braintumor_kit.workflows.evaluate_explanations import Evaluation, evaluate_explanations
-from braintumor_kit.workflows.explain import Drawing, Planned, Request, explain_into, plan
+from braintumor_kit.workflows.explain import BATCH, Drawing, Planned, Request, grouped, plan, settings_of
+from braintumor_kit.workflows.explain_work import Asked, Batch, Explaining
+from braintumor_kit.workflows.explanation_folder import ExplanationFolder
 from braintumor_kit.workflows.map_volumes import write_map_volumes
 from braintumor_kit.workflows.own_data import own_data
 from braintumor_kit.workflows.pictures import SplitPictures, evenly_spaced, split_name, split_pictures
@@ -41,9 +46,18 @@ class Wish:
 
 
 def explain(
-    place: Path, requests: Sequence[Request], wish: Wish, reporter: Reporter
+    place: Path,
+    requests: Sequence[Request],
+    wish: Wish,
+    reporter: Reporter,
+    engine: Engine | None = None,
+    asked: Asked | None = None,
 ) -> tuple[dict[str, Any] | None, list[BadImage]]:
     """Makes the folder of explanations: maps, overlays, table, sheet and, where wished, how right the maps are.
+
+    Args:
+        engine: that works through the batches; None is this process.
+        asked: makes the same requests in other processes; without it this one does everything.
 
     Returns:
         The content of `explanation_metrics.json` or None, and the pictures that could not be read.
@@ -53,10 +67,12 @@ def explain(
         WorkError: where files cannot be written.
     """
     planned = plan(requests, wish.precision, wish.drawing.align)
+    if engine is None or asked is None:
+        engine = LocalEngine(None, reporter)
     with alone(beside(place), place):
         reporter.say(f"explaining in {resolve_precision(wish.precision)} into {place}")
         try:
-            return _explain(place, planned, wish, reporter)
+            return _explain(place, planned, wish, reporter, engine, asked)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or interrupted():
                 reporter.say(f"interrupted; {wish.to_go_on}")
@@ -64,10 +80,18 @@ def explain(
 
 
 def _explain(
-    place: Path, planned: Sequence[Planned], wish: Wish, reporter: Reporter
+    place: Path,
+    planned: Sequence[Planned],
+    wish: Wish,
+    reporter: Reporter,
+    engine: Engine,
+    asked: Asked | None,
 ) -> tuple[dict[str, Any] | None, list[BadImage]]:
-    folder, bad = explain_into(place, planned, wish.precision, wish.drawing, reporter)
-    draw_overlays(folder, planned, wish.drawing, reporter)
+    folder = ExplanationFolder.begin(place, settings_of(planned, wish.precision, wish.drawing))
+    work = Explaining(folder.place, folder.beside, wish.precision, wish.drawing, asked, tuple(planned))
+    bad = _make_maps(folder, work, engine, reporter)
+    if wish.drawing.style != "none":
+        _draw_overlays(folder, work, engine, reporter)
     write_map_volumes(folder, planned, wish.drawing, reporter)
     metrics = None
     if wish.evaluation:
@@ -76,6 +100,32 @@ def _explain(
     draw_summary(folder, planned)
     folder.finish()
     return metrics, bad
+
+
+def _make_maps(folder: ExplanationFolder, work: Explaining, engine: Engine, reporter: Reporter) -> list[BadImage]:
+    """Makes the maps that an interrupted call with the same settings left; gives the pictures that cannot be read."""
+    counts = [len(members[0].request.pictures.items) for members in grouped(work.planned)]
+    batches = [
+        Batch(group, start, min(start + BATCH, count))
+        for group, count in enumerate(counts)
+        for start in range(0, count, BATCH)
+    ]
+    todo: dict[Batch | str, int] = {batch: batch.stop - batch.start for batch in batches if not folder.has(batch.name)}
+    done = sum(counts) - sum(todo.values())
+    with reporter.bar("explaining") as progress, kept_memory(), folder.dropped_if_empty():
+        for batch, _ in engine.each(work, list(todo)):
+            done += todo[batch]
+            progress(done, sum(counts))
+    bad = {item["id"]: item["reason"] for batch in folder.batches() for item in batch["bad"]}
+    return [BadImage(id, reason) for id, reason in bad.items()]
+
+
+def _draw_overlays(folder: ExplanationFolder, work: Explaining, engine: Engine, reporter: Reporter) -> None:
+    make_folder(folder.beside / "overlays", parents=False)
+    names = folder.names()
+    with reporter.bar("drawing") as progress:
+        for done, _ in enumerate(engine.each(work, names), start=1):
+            progress(done, len(names))
 
 
 def own_pictures(

@@ -24,6 +24,7 @@ COLUMNS = (
 """Of `explanations.csv`."""
 
 LONGEST_NAME = 120
+SETTINGS = "explanations.json"
 
 Row = dict[str, Any]
 
@@ -76,7 +77,7 @@ class ExplanationFolder:
                 shutil.rmtree(folder.beside, ignore_errors=True)
                 for part in (folder.beside, folder.beside / "batches", folder.beside / "maps"):
                     make_folder(part, parents=False)
-                write_json(folder.beside / "explanations.json", settings)
+                write_json(folder.beside / SETTINGS, settings)
             remove_torn(folder.beside)
         except OSError as error:
             raise WorkError(f"'{folder.beside}' cannot be made: {reason_of(error)}.") from error
@@ -92,7 +93,7 @@ class ExplanationFolder:
 
     def _settings(self) -> Mapping[str, Any] | None:
         try:
-            return read_json(self.beside / "explanations.json")
+            return read_json(self.beside / SETTINGS)
         except InputError:
             return None
 
@@ -114,10 +115,18 @@ class ExplanationFolder:
         """Marks a batch as done; its maps are written before."""
         write_json(self._batch(batch), {"rows": list(rows), **more})
 
+    def names(self) -> list[str]:
+        """Of the batches that are done, in order."""
+        return sorted(path.stem for path in (self.beside / "batches").glob("*.json"))
+
+    def batch(self, name: str) -> dict[str, Any]:
+        """What `put` wrote under a name."""
+        return read_json(self._batch(name))
+
     def batches(self) -> Iterator[dict[str, Any]]:
-        """What `put` wrote, batch by batch, in order."""
-        for path in sorted((self.beside / "batches").glob("*.json")):
-            yield read_json(path)
+        """The same, batch by batch, in order."""
+        for name in self.names():
+            yield self.batch(name)
 
     def slices(self) -> list[Slice]:
         """Every slice that was explained; of several targets of a method the predicted one, else the first."""
@@ -153,6 +162,7 @@ class ExplanationFolder:
         rows = (row for batch in self.batches() for row in batch["rows"])
         write_csv(self.beside / "explanations.csv", COLUMNS, ([row.get(name) for name in COLUMNS] for row in rows))
         try:
+            remove_torn(self.beside)  # of processes that were lost
             shutil.rmtree(self.beside / "batches", ignore_errors=True)
             old = self.place.with_name(f".{self.place.name}.old-{secrets.token_hex(4)}")
             if self.place.exists():
@@ -166,7 +176,7 @@ class ExplanationFolder:
 
 
 def _is_ours(place: Path) -> bool:
-    return (place / "explanations.csv").is_file() and (place / "explanations.json").is_file()
+    return (place / "explanations.csv").is_file() and (place / SETTINGS).is_file()
 
 
 def file_name(id: str) -> str:

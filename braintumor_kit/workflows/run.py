@@ -1,10 +1,13 @@
 """`btkit run`: from a checked recipe to a run folder, of one training or of a cross-validation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from braintumor_kit.contracts import InputError, WorkError
+from braintumor_kit.engines.engine import Engine
 from braintumor_kit.files import read_text, reason_of, remove_torn
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe, recipe_of
@@ -18,11 +21,14 @@ from braintumor_kit.workflows.ending import told_how_to_go_on
 from braintumor_kit.workflows.explain_tables import check_explain_tables, check_explained_splits
 from braintumor_kit.workflows.material import gather
 from braintumor_kit.workflows.open_data import open_dataset
+from braintumor_kit.workflows.spread import spread
 from braintumor_kit.workflows.train import build, train_into
 from braintumor_kit.workflows.unchanged import hold_to_beginning, use_threads_of
 
 
-def run_recipe(recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[str], reporter: Reporter) -> Run:
+def run_recipe(
+    recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[str], reporter: Reporter, engine: str = "local"
+) -> Run:
     """Trains, evaluates and records what a recipe declares.
 
     Everything that can be wrong with the input is found before the run folder is made.
@@ -31,38 +37,66 @@ def run_recipe(recipe: Recipe, text: str, runs: Path, name: str | None, argv: li
         text: the recipe as given.
         runs: folder for runs.
         name: of the run folder; made up from recipe and time where None.
+        engine: that trains folds: "local", "ray" or "ray://HOST:PORT".
 
     Raises:
-        InputError: where the data, the split or the weights are not as the recipe needs them.
+        InputError: where the data, the split or the weights are not as the recipe needs them, or there is no such
+            engine.
         WorkError: where the work fails on the way; the run folder keeps what was done.
     """
     started = datetime.now(UTC)
     check_place(runs, name)
     check_tracking(recipe.tables.mlflow, runs)
-    dataset = open_dataset(recipe, reporter)
-    seed_everything(recipe.tables.seed)
-    classifier = build(recipe, dataset)  # before decoding: weights that cannot be had are told at once
-    check(classifier, recipe.tables.training, recipe.tables.callbacks)
-    check_explain_tables(recipe, classifier, dataset.classes)
-    materials = gather(recipe, dataset, reporter)
-    check_explained_splits(recipe, materials[0].split)
-    run = new_run(runs, recipe.path.stem, name, started)
-    folds = recipe.tables.split.method == "kfold"
-    with locked(run), told_how_to_go_on(run, folds, reporter):
-        if folds:
-            begin(run, recipe, text, materials, argv, started)
-            cross_validate(run, recipe, text, materials, argv, reporter)
-        else:
-            train_into(run, recipe, text, materials[0], classifier, argv, started, reporter)
+    with engine_for(recipe, engine, reporter) as opened:
+        dataset = open_dataset(recipe, reporter)
+        seed_everything(recipe.tables.seed)
+        classifier = build(recipe, dataset)  # before decoding: weights that cannot be had are told at once
+        check(classifier, recipe.tables.training, recipe.tables.callbacks)
+        check_explain_tables(recipe, classifier, dataset.classes)
+        materials = gather(recipe, dataset, reporter)
+        check_explained_splits(recipe, materials[0].split)
+        run = new_run(runs, recipe.path.stem, name, started)
+        folds = recipe.tables.split.method == "kfold"
+        with locked(run), told_how_to_go_on(run, folds, reporter):
+            if folds:
+                begin(run, recipe, text, materials, argv, started)
+                cross_validate(run, recipe, text, materials, argv, reporter, opened)
+            else:
+                train_into(run, recipe, text, materials[0], classifier, argv, started, reporter)
     return run
 
 
-def resume(run: Run, argv: list[str], registry: Registry, reporter: Reporter, accept: bool = False) -> None:
+@contextmanager
+def engine_for(recipe: Recipe, engine: str, reporter: Reporter) -> Iterator[Engine]:
+    """Inside, the engine is ready, and torch has the threads that the recipe gives a training.
+
+    Raises:
+        InputError: where there is no such engine, or nothing in the recipe that it could spread.
+    """
+    if engine != "local" and recipe.tables.split.method != "kfold":
+        raise InputError(
+            f"--engine {engine} spreads the folds of a cross-validation, and this recipe is one training: leave it "
+            'out, or divide with split.method = "kfold".'
+        )
+    given = recipe.tables.resources
+    with spread(engine, given.cpus, given.gpus, reporter) as opened:
+        yield opened
+
+
+def resume(
+    run: Run,
+    argv: list[str],
+    registry: Registry,
+    reporter: Reporter,
+    accept: bool = False,
+    engine: str = "local",
+) -> None:
     """Goes on with an interrupted run, on the same trajectory; of a cross-validation finished folds are kept.
 
     Args:
         accept: go on although the recipe, the data, a plugin or a package is not what it was, or there is no
             checkpoint and the training begins anew.
+        engine: that trains the folds that are left.
 
     Raises:
         InputError: where there is nothing to go on with, another process is at work on it, or something changed.
@@ -75,19 +109,20 @@ def resume(run: Run, argv: list[str], registry: Registry, reporter: Reporter, ac
     with locked(run), told_how_to_go_on(run, run.folds is not None, reporter, resumed=True):
         _tidy(run)
         use_threads_of(run.record, reporter)
-        dataset = open_dataset(recipe, reporter)
-        seed_everything(recipe.tables.seed)
-        classifier = build(recipe, dataset)
-        materials = gather(recipe, dataset, reporter)
-        if (run.folds or 1) != len(materials):
-            raise InputError(f"{run.folder / 'record.json'} is damaged: folds: its recipe has {len(materials)}.")
-        hold_to_beginning(run, recipe, materials, argv, accept)
-        text = read_text(run.folder / "recipe.toml")
-        if run.folds is None:
-            started = datetime.now(UTC)
-            train_into(run, recipe, text, materials[0], classifier, argv, started, reporter, True)
-        else:
-            cross_validate(run, recipe, text, materials, argv, reporter)
+        with engine_for(recipe, engine, reporter) as opened:
+            dataset = open_dataset(recipe, reporter)
+            seed_everything(recipe.tables.seed)
+            classifier = build(recipe, dataset)
+            materials = gather(recipe, dataset, reporter)
+            if (run.folds or 1) != len(materials):
+                raise InputError(f"{run.folder / 'record.json'} is damaged: folds: its recipe has {len(materials)}.")
+            hold_to_beginning(run, recipe, materials, argv, accept)
+            text = read_text(run.folder / "recipe.toml")
+            if run.folds is None:
+                started = datetime.now(UTC)
+                train_into(run, recipe, text, materials[0], classifier, argv, started, reporter, True)
+            else:
+                cross_validate(run, recipe, text, materials, argv, reporter, opened)
 
 
 def _tidy(run: Run) -> None:

@@ -38,12 +38,12 @@ class WorkerLostError(Exception):
 
 
 def in_workers(
-    function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, timeout: float = HUNG
+    function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int, timeout: float | None = HUNG
 ) -> Iterator[Result]:
     """What a function gives for each task, in order; never more of it in memory than there are processes to fill.
 
     Raises:
-        WorkerHangsError: where a task gives nothing for so many seconds.
+        WorkerHangsError: where a task gives nothing for so many seconds; with None it may take any time.
         WorkerLostError: where a process is lost, as it is when memory runs out.
     """
     parent, done = os.getpid(), 0

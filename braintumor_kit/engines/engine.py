@@ -1,0 +1,56 @@
+"""What an engine is, and what it is given to do."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Generic, Protocol, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Done = Callable[[Task], Result]
+
+ATTEMPTS = 3
+"""So often one task is begun before those that lose the processes under it are taken for its fault."""
+
+
+class Work(ABC, Generic[Task, Result]):
+    """What is done for each task, in whichever process.
+
+    It is sent to other processes pickled, so its fields are plain values and it is hashable; what it opens there, such
+    as a model, is kept for the tasks that follow. A task may be begun again after the process at it was lost: what is
+    done already has to be found by what it left, and give the same result at once.
+    """
+
+    @abstractmethod
+    def open(self) -> Callable[[Task], Result]:
+        """Makes ready, once a process, and gives what does a task."""
+
+    def name(self, task: Task) -> str:
+        """A task, as the user is told of it."""
+        return str(task)
+
+
+class Engine(Protocol):
+    """Does tasks.
+
+    Attributes:
+        name: "local" or "ray".
+        cpus: threads that one task works with.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def cpus(self) -> int: ...
+
+    def each(self, work: Work[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
+        """Tasks and what came of them, as they are done.
+
+        Raises:
+            BtkitError: what the work raises, as it raised it.
+            WorkError: where a task cannot be done because the processes at it are lost again and again.
+        """
+
+
+Opened = AbstractContextManager[Engine]

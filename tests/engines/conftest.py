@@ -1,0 +1,24 @@
+"""A Ray cluster of two nodes on this machine, made by Ray's own utility for tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """The cluster; `btkit` is its address as `--engine` takes it, `like` what further nodes are made of."""
+    pytest.importorskip("ray", reason="Ray is missing: pip install 'braintumor-kit[ray]'")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where processes find the works of the tests
+        made = Cluster(initialize_head=True, head_node_args=node)
+        made.add_node(**node)
+        made.wait_for_nodes()
+        made.btkit, made.like = f"ray://{made.address}", node
+        yield made
+        made.shutdown()
