@@ -91,6 +91,9 @@ class Record(_Part):
     split_digest: str = ""
     split_digests: list[str] = []
     folds: int | None = Field(None, ge=2)
+    sweep: bool = False
+    trials: int | None = None
+    best_trial: str | None = None
     leaks: Leaks | None = None
     backbone_weights: str = ""
     explain_layer: str | None = None

@@ -53,6 +53,11 @@ class Run:
         return folds
 
     @property
+    def is_sweep(self) -> bool:
+        """Whether it holds the trials of a sweep."""
+        return bool(self.record.get("sweep"))
+
+    @property
     def warning(self) -> str | None:
         """What the run's figures have to be read with: how its split leaks; None where it does not."""
         leaks = self.record.get("leaks")

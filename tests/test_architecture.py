@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "evaluation": {"contracts", "errors", "files"},
     "explanation": {"backend", "contracts", "errors", "evaluation", "model", "registry", "spelling"},
     "tracking": {"errors", "files", "interrupts", "notice", "recipe", "runs"},
+    "sweep": {"errors", "files", "recipe"},
     "training": {"backend", "contracts", "data", "errors", "files", "memory", "model", "recipe", "spelling"},
     "export": {"contracts", "errors", "evaluation", "files", "model", "notice", "recipe", "regular"},
     "report": {"audit", "contracts", "evaluation", "files", "notice"},
@@ -46,7 +47,7 @@ MAY_IMPORT = {
     "workflows": {
         "audit", "backend", "contracts", "data", "engines", "errors", "evaluation", "explanation", "export", "faults",
         "files", "interrupts", "locks", "matching", "memory", "model", "notice", "progress", "recipe", "record",
-        "registry", "report", "runs", "scrub", "testing", "tracking", "training",
+        "registry", "report", "runs", "scrub", "sweep", "testing", "tracking", "training",
     },
     "estimator": {
         "contracts", "data", "files", "model", "progress", "recipe", "registry", "runs", "training", "workflows",
@@ -60,8 +61,8 @@ MAY_IMPORT = {
         "registry", "report", "runs", "training", "workflows",
     },
     "commands": {
-        "audit", "bench", "data", "errors", "faults", "files", "interrupts", "notice", "progress", "recipe", "registry",
-        "runs", "scaffold", "serve", "testing", "visible", "workflows",
+        "audit", "bench", "data", "engines", "errors", "faults", "files", "interrupts", "notice", "progress", "recipe",
+        "registry", "runs", "scaffold", "serve", "sweep", "testing", "visible", "workflows",
     },
     "api": {
         "data", "errors", "explanation", "files", "memory", "model", "notice", "progress", "recipe", "registry",

@@ -20,7 +20,7 @@ from braintumor_kit.files import read_csv
 from braintumor_kit.recipe.load import load_source
 from braintumor_kit.recipe.tables import SplitTable
 from braintumor_kit.runs import Run
-from braintumor_kit.workflows import cross_validate
+from braintumor_kit.workflows import fold_work, part
 
 SMALL = (
     "--set=source.patients=24", "--set=source.size=64", "--set=pixels.image_size=64", "--set=training.epochs=1",
@@ -249,7 +249,7 @@ def test_a_stop_in_the_second_fold_says_how_to_go_on(
     error: BaseException, status: int, recorded: str, finished: Path, tmp_path: Path, btkit: Callable,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(cross_validate, "train_into", stand_in(finished, "fold-2", error))
+    monkeypatch.setattr(part, "train_into", stand_in(finished, "fold-2", error))
     ended = btkit("run", "resnet_adam", *SMALL, "--runs", tmp_path, "--name", "stopped")
     run = tmp_path / "stopped"
     assert ended.status == status
@@ -264,7 +264,7 @@ def test_a_stop_in_the_second_fold_says_how_to_go_on(
         trained.append(run.folder.name)
         stand_in(finished, "none", error)(run, *rest)
 
-    monkeypatch.setattr(cross_validate, "train_into", train)
+    monkeypatch.setattr(part, "train_into", train)
     assert btkit("run", "--resume", run).status == 0
     assert trained == ["fold-2", "fold-3"]
     assert load(run / "metrics.json") == load(finished / "metrics.json")
@@ -309,14 +309,14 @@ def test_folds_of_another_split_are_not_pooled(
     """What is pooled out of fold must come from models that have not seen it."""
     run, trained = copy_run(finished, tmp_path / "run"), []
 
-    def train(fold: Run, *rest: Any) -> None:
+    def train(whole: Path, fold: Run, *rest: Any) -> None:
         assert not fold.folder.exists()
         trained.append(fold.folder.name)
         raise WorkError("far enough")
 
     change(run / "resolved.json", seed=8)
     change(run / "record.json", status="interrupted")
-    monkeypatch.setattr(cross_validate, "_train_fold", train)
+    monkeypatch.setattr(fold_work, "train_part", train)
     ended = btkit("run", "--resume", run, "--accept-changes")
     assert ended.status == 3
     assert "fold-1 was trained on another split and is trained anew" in ended.err
@@ -355,7 +355,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*rest: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cross_validate, "train_into", interrupt)
+    monkeypatch.setattr(part, "train_into", interrupt)
 
 
 @pytest.mark.usefixtures("no_training")

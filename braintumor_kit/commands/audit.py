@@ -7,6 +7,7 @@ import click
 
 from braintumor_kit.audit.failings import FAILINGS, failings
 from braintumor_kit.commands.common import (
+    engine_option,
     json_option,
     large_imports,
     print_json,
@@ -52,6 +53,7 @@ def _kinds(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     callback=_kinds,
     help=f"Exit status 1 where the audit finds any of these: {', '.join(FAILINGS)}.",
 )
+@engine_option
 @json_option
 @click.pass_context
 def audit(
@@ -61,6 +63,7 @@ def audit(
     overrides: tuple[str, ...],
     folder: Path,
     fail_on: tuple[str, ...],
+    engine: str,
     as_json: bool,
 ) -> None:
     """What is wrong with RECIPE's data set and its split, with those of --source NAME, or of a finished RUN.
@@ -72,12 +75,15 @@ def audit(
     if (recipe is None) == (source is None):
         raise click.UsageError("name either a RECIPE (or RUN) or --source NAME.")
     with large_imports():
+        from braintumor_kit.engines.choose import engine_of
         from braintumor_kit.workflows.audit import audit as audit_data
         from braintumor_kit.workflows.audit import write_audit
 
     run, chosen = _subject(recipe, source, overrides, registry(ctx))
     told = reporter()
-    done = audit_data(chosen, run, told, as_it_comes=source is not None)
+    with engine_of(engine, 1, 0, told) as opened:
+        spread = opened if engine != "local" else None  # which uses all cores for its pictures by itself
+        done = audit_data(chosen, run, told, as_it_comes=source is not None, engine=spread)
     write_audit(done, folder)
     if as_json:
         print_json(done.findings)

@@ -79,6 +79,9 @@ def run(
         done, repeats = _repeat(ctx, before, runs, name)
     else:
         done = _run(ctx, str(recipe), overrides, runs, name, engine)
+    if done.is_sweep:
+        _show_sweep(done, as_json)
+        return
     metrics = read_json(done.folder / "metrics.json")
     if as_json:
         print_json({"run": str(done.folder), "metrics": metrics, **({"repeats": repeats} if repeats else {})})
@@ -98,13 +101,14 @@ def _run(
     from braintumor_kit.recipe.shipped import find_recipe
 
     path = find_recipe(recipe)
+    known = registry(ctx)
     with large_imports():
-        checked = load_recipe(path, overrides, registry(ctx))  # which imports the plugins that it names
+        checked = load_recipe(path, overrides, known)  # which imports the plugins that it names
 
         from braintumor_kit.workflows.run import run_recipe
 
     text = path.read_text(encoding="utf-8")
-    return run_recipe(checked, text, runs, name, ["btkit", *sys.argv[1:]], reporter(), engine)
+    return run_recipe(checked, text, runs, name, ["btkit", *sys.argv[1:]], reporter(), engine, known)
 
 
 def _resume(ctx: click.Context, resumed: str, accept: bool, engine: str) -> "Run":
@@ -175,6 +179,39 @@ def _show(metrics: dict[str, Any]) -> None:
         click.echo(f"By patient ({by_patient['n']}): {figures}.")
     if warning := metrics.get("warning"):
         click.echo(f"WARNING: {warning}.")
+
+
+def _show_sweep(run: "Run", as_json: bool) -> None:
+    from braintumor_kit.files import read_json
+    from braintumor_kit.sweep.trials import short
+
+    found = read_json(run.folder / "sweep.json")
+    if as_json:
+        print_json({"run": str(run.folder), "sweep": found})
+        return
+    keys = list(found["trials"][0]["values"])
+    rows = [
+        [
+            item["trial"], item["status"], *(short(item["values"][key]) for key in keys), f"{item['epochs']}",
+            *("" if item[name] is None else f"{item[name]:.4f}" for name in ("val_loss", "val_accuracy")),
+        ]
+        for item in _by_rank(found)
+    ]  # fmt: skip
+    print_table("", ["trial", "status", *keys, "epochs", "val loss", "val accuracy"], rows)
+    click.echo(
+        f"The best trial was chosen on validation, which flatters it; look at its test figures once, at the end: "
+        f"btkit evaluate {run.folder / found['best']}. {NOTICE}"
+    )
+    click.echo(f"run folder: {run.folder}")
+
+
+def _by_rank(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Trials, the best first; what stopped or failed after those that finished."""
+    select, sign = found["select"], 1 if found["select"] == "val_loss" else -1
+    return sorted(
+        found["trials"],
+        key=lambda item: (item["status"] != "finished", item[select] is None, sign * (item[select] or 0.0)),
+    )
 
 
 def _with_interval(figures: dict[str, Any], name: str) -> str:

@@ -7,6 +7,7 @@ is opened: a damaged one is made again.
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from braintumor_kit.contracts import ImageError, Sample, WorkError
 from braintumor_kit.data.caches import building, log, make_room, mark_used
 from braintumor_kit.data.dataset import BadImage, Dataset, Progress
+from braintumor_kit.engines.engine import Engine, Work
 from braintumor_kit.engines.processes import HUNG, WorkerHangsError, WorkerLostError, in_workers
 from braintumor_kit.files import take_space, write_json
 from braintumor_kit.recipe.load import ChosenPlugin
@@ -41,12 +43,20 @@ _Computed = tuple[NDArray[Any], list[tuple[int, str]]]
 _Rows = tuple[NDArray[Any], list[BadImage]]
 
 
-def rows_of(dataset: Dataset, folder: Path, row: NDArray[Any], compute: Compute, progress: Progress) -> _Rows:
+def rows_of(
+    dataset: Dataset,
+    folder: Path,
+    row: NDArray[Any],
+    compute: Compute,
+    progress: Progress,
+    engine: Engine | None = None,
+) -> _Rows:
     """A row of each sample, memory-mapped, read from `folder` or computed now; and the samples that have none.
 
     Args:
         folder: below the cache's folder, named after all that the rows depend on.
         row: an empty row, which is also what stands in the place of an unreadable picture.
+        engine: that computes them; None is the cores of this machine.
 
     Raises:
         WorkError: where the cache cannot be written, or a process that decodes is lost or hangs.
@@ -60,7 +70,7 @@ def rows_of(dataset: Dataset, folder: Path, row: NDArray[Any], compute: Compute,
         if (kept := _opened(folder, row.dtype, shape)) is not None:  # another process has made it meanwhile
             return kept
         make_room(row.nbytes * len(dataset.samples))
-        bad = _write(dataset, beside / ROWS, row, compute, progress)
+        bad = _write(dataset, beside / ROWS, row, compute, progress, engine)
         content = {"bad": [{"id": item.id, "reason": item.reason} for item in bad], "crc32": _checksums(beside / ROWS)}
         write_json(beside / CONTENT, content)
     return np.load(folder / ROWS, mmap_mode="r", allow_pickle=False), bad
@@ -106,17 +116,20 @@ def _block(file: BinaryIO, number: int) -> int:
     return checksum
 
 
-def _write(dataset: Dataset, path: Path, row: NDArray[Any], compute: Compute, progress: Progress) -> list[BadImage]:
+def _write(
+    dataset: Dataset, path: Path, row: NDArray[Any], compute: Compute, progress: Progress, engine: Engine | None
+) -> list[BadImage]:
     samples = dataset.samples
     written = _new_map(path, row.dtype, (len(samples), *row.shape))
-    bad, done = [], 0
-    for rows, failures in _computed(dataset.plugin, samples, row, compute):
-        written[done : done + len(rows)] = rows
-        bad += [BadImage(samples[done + offset].id, reason) for offset, reason in failures]
+    bad: dict[int, str] = {}
+    done = 0
+    for start, (rows, failures) in _computed(dataset.plugin, samples, row, compute, engine):
+        written[start : start + len(rows)] = rows
+        bad |= {start + offset: reason for offset, reason in failures}
         done += len(rows)
         progress(done, len(samples))
     written.flush()
-    return bad
+    return [BadImage(samples[place].id, bad[place]) for place in sorted(bad)]
 
 
 def _new_map(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
@@ -127,19 +140,45 @@ def _new_map(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
     return rows
 
 
+@dataclass(frozen=True)
+class _Chunks(Work[tuple[Sample, ...], _Computed]):
+    """Computes the rows of a chunk of samples; one is as good as another for keeping a process."""
+
+    plugin: ChosenPlugin = field(compare=False)
+    row: NDArray[Any] = field(compare=False)
+    compute: Compute = field(compare=False)
+
+    def name(self, task: tuple[Sample, ...]) -> str:
+        return f"'{task[0].id}' to '{task[-1].id}'"
+
+    def open(self) -> Callable[[tuple[Sample, ...]], _Computed]:
+        return lambda chunk: _compute_chunk(self.plugin, chunk, self.row, self.compute)
+
+
 def _computed(
-    plugin: ChosenPlugin, samples: tuple[Sample, ...], row: NDArray[Any], compute: Compute
-) -> Iterator[_Computed]:
-    """Rows in order, chunk by chunk; in processes where it pays, and never more chunks in memory than there are
-    processes to fill."""
+    plugin: ChosenPlugin,
+    samples: tuple[Sample, ...],
+    row: NDArray[Any],
+    compute: Compute,
+    engine: Engine | None,
+) -> Iterator[tuple[int, _Computed]]:
+    """Rows chunk by chunk, each with the place of its first; in processes where it pays, and never more chunks in
+    memory than there are processes to fill."""
     chunks = [samples[start : start + CHUNK] for start in range(0, len(samples), CHUNK)]
+    if engine is not None:
+        starts = {chunk[0].id: CHUNK * number for number, chunk in enumerate(chunks)}
+        for chunk, computed in engine.each(_Chunks(plugin, row, compute), chunks):
+            yield starts[chunk[0].id], computed
+        return
     jobs = min(cpu_count(), len(chunks))
     if len(chunks) < 4 or jobs < 2:
-        yield from (_compute_chunk(plugin, chunk, row, compute) for chunk in chunks)
+        for number, chunk in enumerate(chunks):
+            yield CHUNK * number, _compute_chunk(plugin, chunk, row, compute)
         return
     work = partial(_compute_chunk, plugin, row=row, compute=compute)
     try:
-        yield from in_workers(work, chunks, jobs, HUNG)
+        for number, computed in enumerate(in_workers(work, chunks, jobs, HUNG)):
+            yield CHUNK * number, computed
     except WorkerHangsError as error:
         stuck = chunks[error.number]
         raise WorkError(

@@ -14,6 +14,7 @@ from braintumor_kit.data.caches import cache_folder
 from braintumor_kit.data.dataset import BadImage, Dataset, Progress, quiet
 from braintumor_kit.data.pixels import head_mask, prepare, to_colour, to_display
 from braintumor_kit.data.rows import rows_of
+from braintumor_kit.engines.engine import Engine
 from braintumor_kit.recipe.tables import PixelsTable
 
 VERSION = 3
@@ -63,8 +64,13 @@ Of the picture as `[pixels]` prepares it: the digest of what is `seen` by a netw
 with the head blackened, `intensity` statistics and a `small` copy."""
 
 
-def survey(dataset: Dataset, pixels: PixelsTable, progress: Progress = quiet) -> tuple[NDArray[Any], list[BadImage]]:
+def survey(
+    dataset: Dataset, pixels: PixelsTable, progress: Progress = quiet, engine: Engine | None = None
+) -> tuple[NDArray[Any], list[BadImage]]:
     """Looks at every picture of a data set.
+
+    Args:
+        engine: that looks; None is the cores of this machine.
 
     Returns:
         Records of type `RECORD`, (N,), memory-mapped, in the order of the samples, and the samples that cannot be
@@ -74,7 +80,7 @@ def survey(dataset: Dataset, pixels: PixelsTable, progress: Progress = quiet) ->
         WorkError: where the cache cannot be written.
     """
     folder = cache_folder() / "surveys" / cache_key(dataset, pixels, VERSION)
-    return rows_of(dataset, folder, np.zeros((), RECORD), partial(record_of, pixels=pixels), progress)
+    return rows_of(dataset, folder, np.zeros((), RECORD), partial(record_of, pixels=pixels), progress, engine)
 
 
 def record_of(picture: NDArray[Any], pixels: PixelsTable) -> Any:

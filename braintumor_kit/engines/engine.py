@@ -36,6 +36,7 @@ class Engine(Protocol):
     Attributes:
         name: "local" or "ray".
         cpus: threads that one task works with.
+        slots: tasks at a time.
     """
 
     @property
@@ -43,6 +44,9 @@ class Engine(Protocol):
 
     @property
     def cpus(self) -> int: ...
+
+    @property
+    def slots(self) -> int: ...
 
     def each(self, work: Work[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
         """Tasks and what came of them, as they are done.

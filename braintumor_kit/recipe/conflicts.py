@@ -34,6 +34,8 @@ def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
         yield from _mlflow(mlflow)
     if "source" in tables and (split is None or split.together != "copies"):  # which looks patients up as well
         yield from _without_effect(("source",), tables["source"], "recover_patients", {"patient_index": (True,)})
+    if tables.get("sweep") and split is not None and split.method == "kfold":
+        yield ("sweep",), 'does not go with split.method = "kfold": choose first, then cross-validate what was chosen.'
     if split is not None:
         yield from _split(split)
         yield from _explained_split(split, tables.get("explain", ()))

@@ -117,16 +117,19 @@ def load_recipe(
     return _check(read_layers(path, overrides, _plain(changes or {})), path, registry or Registry.from_environment())
 
 
-def recipe_of(values: Mapping[str, Any], path: Path, registry: Registry | None = None) -> Recipe:
+def recipe_of(
+    values: Mapping[str, Any], path: Path, registry: Registry | None = None, overrides: Sequence[str] = ()
+) -> Recipe:
     """The recipe whose resolved values a run keeps.
 
     Args:
         path: the file that holds the values, for messages.
+        overrides: `key.path=value` texts that are laid over them.
 
     Raises:
         RecipeError: where its plugins are not at hand any more, or take other options now.
     """
-    return _check(layers_of(values, file=str(path)), path, registry or Registry.from_environment())
+    return _check(layers_of(values, overrides, str(path)), path, registry or Registry.from_environment())
 
 
 def load_explainer(name: str, options: Mapping[str, Any], registry: Registry | None = None) -> ChosenPlugin:

@@ -68,6 +68,8 @@ def explain(error: Mapping[str, Any], known: Iterable[str]) -> str:
         case "literal_error":
             expected = error["ctx"]["expected"]
             return f"must be {expected}, not {_short(error['input'])};{_near_literal(error['input'], expected)}"
+        case "value_error" if isinstance(error["input"], Mapping):  # of a whole table, which would be long to show
+            return f"{_lower(error['msg'])}."
         case _:
             return f"{_lower(error['msg'])}, not {_short(error['input'])}."
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from braintumor_kit.recipe.mlflow_table import MlflowTable
 from braintumor_kit.recipe.resources_table import ResourcesTable
+from braintumor_kit.recipe.sweep_table import SweepTable
 from braintumor_kit.recipe.table import OpenTable, Table
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -355,13 +356,13 @@ class RecipeTable(Table):
         default_factory=ResourcesTable, description="What one training of several is given."
     )
     explain: tuple[ExplainTable, ...] = Field((), description="Explanations at the end of the run, one table a method.")
+    sweep: SweepTable | None = Field(None, description="Train with other values too, and choose on validation.")
     report: bool = Field(
         True, description="Whether the run ends with report.html, model_card.md and maps of its worst mistakes."
     )
 
 
 RESERVED: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "sweep": ((), "sweeps over recipe keys"),
     "training.workers": ((), "data-parallel training"),
 }
 """What the recipe language has and this version of btkit does not carry out yet: a key, the values of it that are

@@ -14,6 +14,7 @@ from braintumor_kit.audit.strangers import strangers
 from braintumor_kit.audit.subject import Recovered, Subject
 from braintumor_kit.data.dataset import Dataset, read_dataset
 from braintumor_kit.data.joining import joined
+from braintumor_kit.engines.engine import Engine
 from braintumor_kit.files import make_folder, write_csv, write_json
 from braintumor_kit.locks import alone, inside
 from braintumor_kit.progress import Reporter
@@ -57,12 +58,15 @@ class _Told:
         return cls(run.folder.name, split, predicted, run.record.get("data_digest"))
 
 
-def audit(recipe: DataRecipe, run: Run | None, reporter: Reporter, as_it_comes: bool = False) -> Audit:
+def audit(
+    recipe: DataRecipe, run: Run | None, reporter: Reporter, as_it_comes: bool = False, engine: Engine | None = None
+) -> Audit:
     """Looks at a data set and at its split.
 
     Args:
         run: whose split is looked at instead of the recipe's, and whose accuracy is taken apart.
         as_it_comes: with method = "source", no validation part is taken from the source's training part.
+        engine: that looks at the pictures; None is the cores of this machine.
 
     Raises:
         InputError: where the data set cannot be listed or divided as declared.
@@ -70,7 +74,7 @@ def audit(recipe: DataRecipe, run: Run | None, reporter: Reporter, as_it_comes: 
     told = _Told.by(run) if run else None  # before any work: an unfinished run has not told anything
     with reporter.bar("reading the data set") as progress:
         dataset = read_dataset(recipe.source, "skip", progress)
-    dataset, records = surveyed(dataset, recipe.tables.pixels, "skip", reporter)
+    dataset, records = surveyed(dataset, recipe.tables.pixels, "skip", reporter, engine)
     known, recovered = _recovered(recipe, dataset, records, reporter)
     copies = copies_among(dataset, records, reporter)
     divided = known if recovers(recipe) else dataset  # as a run would have it: with the patients that it knows

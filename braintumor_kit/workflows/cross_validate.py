@@ -21,8 +21,9 @@ from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, fold_runs, save_recipe, start_record, table_of, update_record, versions
 from braintumor_kit.tracking.tracker import tracked
 from braintumor_kit.workflows.ending import ending_recorded
-from braintumor_kit.workflows.fold_work import TrainFold, is_begun
+from braintumor_kit.workflows.fold_work import TrainFold
 from braintumor_kit.workflows.material import Material, all_leaks
+from braintumor_kit.workflows.part import is_begun
 from braintumor_kit.workflows.report import write_report
 from braintumor_kit.workflows.results import pooled_results
 from braintumor_kit.workflows.unchanged import FOLLOWED, plugin_records, recipe_digest, split_digests

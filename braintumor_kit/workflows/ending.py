@@ -11,14 +11,19 @@ from braintumor_kit.files import reason_of
 from braintumor_kit.interrupts import interrupted
 from braintumor_kit.progress import Reporter, log
 from braintumor_kit.runs import Run, end_record, try_to_end_record
+from braintumor_kit.sweep.halving import FellBehindError
 from braintumor_kit.training.fit import has_checkpoint
 
 
 @contextmanager
 def ending_recorded(run: Run) -> Iterator[None]:
-    """Writes into `record.json` at the end how it went."""
+    """Writes into `record.json` at the end how it went. A trial of a sweep that fell behind ends here, stopped."""
     try:
         yield
+    except FellBehindError as stop:
+        log.info(str(stop), extra={"event": "stopped"})
+        end_record(run, "stopped", reason=str(stop))
+        return
     except BaseException as error:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) or interrupted() else "failed"
         try_to_end_record(run, status, f"{type(error).__name__}: {error}")

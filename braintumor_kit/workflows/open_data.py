@@ -20,6 +20,7 @@ from braintumor_kit.data.held_out import HELD_OUT, held_out
 from braintumor_kit.data.joining import joined
 from braintumor_kit.data.split import Split, check_trained, make_folds, make_split
 from braintumor_kit.data.survey import survey
+from braintumor_kit.engines.engine import Engine
 from braintumor_kit.files import read_arrays, whole
 from braintumor_kit.matching import copies as matching
 from braintumor_kit.matching.copies import Copies, find_copies
@@ -60,15 +61,18 @@ def recovers(recipe: DataRecipe) -> bool:
 
 
 def surveyed(
-    dataset: Dataset, pixels: PixelsTable, on_bad_image: str, reporter: Reporter
+    dataset: Dataset, pixels: PixelsTable, on_bad_image: str, reporter: Reporter, engine: Engine | None = None
 ) -> tuple[Dataset, NDArray[Any]]:
     """The readable samples and their records, type `data.survey.RECORD`, in the same order.
+
+    Args:
+        engine: that looks at the pictures; None is the cores of this machine.
 
     Raises:
         InputError: where pictures cannot be read and `on_bad_image` is "error".
     """
     with reporter.bar("looking at every picture") as progress:
-        records, bad = survey(dataset, pixels, progress)
+        records, bad = survey(dataset, pixels, progress, engine)
     if not bad:
         return dataset, records
     names = {item.id for item in bad}

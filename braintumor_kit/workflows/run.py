@@ -22,12 +22,20 @@ from braintumor_kit.workflows.explain_tables import check_explain_tables, check_
 from braintumor_kit.workflows.material import gather
 from braintumor_kit.workflows.open_data import open_dataset
 from braintumor_kit.workflows.spread import spread
+from braintumor_kit.workflows.sweep import begin_sweep, check_values, sweep
 from braintumor_kit.workflows.train import build, train_into
-from braintumor_kit.workflows.unchanged import hold_to_beginning, use_threads_of
+from braintumor_kit.workflows.unchanged import hold_sweep_to_beginning, hold_to_beginning, use_threads_of
 
 
 def run_recipe(
-    recipe: Recipe, text: str, runs: Path, name: str | None, argv: list[str], reporter: Reporter, engine: str = "local"
+    recipe: Recipe,
+    text: str,
+    runs: Path,
+    name: str | None,
+    argv: list[str],
+    reporter: Reporter,
+    engine: str = "local",
+    registry: Registry | None = None,
 ) -> Run:
     """Trains, evaluates and records what a recipe declares.
 
@@ -37,7 +45,8 @@ def run_recipe(
         text: the recipe as given.
         runs: folder for runs.
         name: of the run folder; made up from recipe and time where None.
-        engine: that trains folds: "local", "ray" or "ray://HOST:PORT".
+        engine: that trains folds and trials: "local", "ray" or "ray://HOST:PORT".
+        registry: that the recipe was read with, for the trials of a sweep.
 
     Raises:
         InputError: where the data, the split or the weights are not as the recipe needs them, or there is no such
@@ -47,6 +56,9 @@ def run_recipe(
     started = datetime.now(UTC)
     check_place(runs, name)
     check_tracking(recipe.tables.mlflow, runs)
+    registry = registry or Registry.from_environment()
+    if recipe.tables.sweep:
+        check_values(recipe, registry)
     with engine_for(recipe, engine, reporter) as opened:
         dataset = open_dataset(recipe, reporter)
         seed_everything(recipe.tables.seed)
@@ -57,8 +69,16 @@ def run_recipe(
         check_explained_splits(recipe, materials[0].split)
         run = new_run(runs, recipe.path.stem, name, started)
         folds = recipe.tables.split.method == "kfold"
-        with locked(run), told_how_to_go_on(run, folds, reporter):
-            if folds:
+        with locked(run), told_how_to_go_on(run, folds or bool(recipe.tables.sweep), reporter):
+            if recipe.tables.sweep:
+                data = {
+                    "classes": list(dataset.classes),
+                    "samples": len(dataset.samples),
+                    "data_digest": dataset.digest,
+                }
+                begin_sweep(run, recipe, text, argv, started, data)
+                sweep(run, recipe, text, argv, registry, reporter, opened)
+            elif folds:
                 begin(run, recipe, text, materials, argv, started)
                 cross_validate(run, recipe, text, materials, argv, reporter, opened)
             else:
@@ -73,10 +93,10 @@ def engine_for(recipe: Recipe, engine: str, reporter: Reporter) -> Iterator[Engi
     Raises:
         InputError: where there is no such engine, or nothing in the recipe that it could spread.
     """
-    if engine != "local" and recipe.tables.split.method != "kfold":
+    if engine != "local" and recipe.tables.split.method != "kfold" and not recipe.tables.sweep:
         raise InputError(
-            f"--engine {engine} spreads the folds of a cross-validation, and this recipe is one training: leave it "
-            'out, or divide with split.method = "kfold".'
+            f"--engine {engine} spreads the folds of a cross-validation and the trials of a sweep, and this recipe is "
+            'one training: leave it out, divide with split.method = "kfold", or add a table [sweep].'
         )
     given = recipe.tables.resources
     with spread(engine, given.cpus, given.gpus, reporter) as opened:
@@ -103,14 +123,18 @@ def resume(
     """
     recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
     recipe = replace(recipe, path=Path(run.record.get("recipe_name") or recipe.path))
-    if run.folds is None:
+    if run.folds is None and not run.is_sweep:
         _check_unfinished(run, recipe, accept)
     check_tracking(recipe.tables.mlflow, run.folder.parent)
-    with locked(run), told_how_to_go_on(run, run.folds is not None, reporter, resumed=True):
+    with locked(run), told_how_to_go_on(run, run.folds is not None or run.is_sweep, reporter, resumed=True):
         _tidy(run)
         use_threads_of(run.record, reporter)
         with engine_for(recipe, engine, reporter) as opened:
             dataset = open_dataset(recipe, reporter)
+            if run.is_sweep:
+                hold_sweep_to_beginning(run, recipe, dataset.digest, argv, accept)
+                sweep(run, recipe, read_text(run.folder / "recipe.toml"), argv, registry, reporter, opened)
+                return
             seed_everything(recipe.tables.seed)
             classifier = build(recipe, dataset)
             materials = gather(recipe, dataset, reporter)

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ def train_into(
     started: datetime,
     reporter: Reporter,
     resume: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Trains and evaluates in a run folder that exists, and records it.
 
@@ -56,6 +58,7 @@ def train_into(
         text: the recipe as given.
         resume: go on from the run's checkpoint, or begin where it has none; what is known at the start was written
             before.
+        callbacks: further ones; where one of them has the run fall behind others, it ends there as stopped.
 
     Raises:
         WorkError: where the work fails on the way; the run folder keeps what was done.
@@ -73,7 +76,7 @@ def train_into(
             _begin(run, recipe, text, material, classifier, argv, started)
         reporter.say(f"run {run.folder}{' goes on' if resume else ''}", "resumed" if resume else "begun")
         tracker.begin()
-        fitted = _fit(recipe, material, classifier, run, reporter, tracker, goes_on)
+        fitted = _fit(recipe, material, classifier, run, reporter, tracker, goes_on, callbacks)
         chosen = {"best_epoch": fitted.best_epoch, f"best_{recipe.tables.training.select}": fitted.best}
         update_record(run, **chosen, batch_size=fitted.batch_size)
         _save_model(classifier, run)
@@ -202,6 +205,7 @@ def _fit(
     reporter: Reporter,
     tracker: Tracker,
     resume: bool,
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> Fitted:
     task = make_task(recipe, material, reporter)
     precision = resolve_precision(recipe.tables.training.precision)
@@ -212,7 +216,7 @@ def _fit(
         tracker.epoch(row.epoch, {name: value for name, value in asdict(row).items() if name != "epoch"})
 
     with reporter.bars("features of the frozen part", "training, step") as (features, steps):
-        return fit(classifier, task, run.folder, Watch(tell, steps, features, reporter.say), resume=resume)
+        return fit(classifier, task, run.folder, Watch(tell, steps, features, reporter.say), callbacks, resume)
 
 
 def _epoch_line(row: Epoch) -> str:

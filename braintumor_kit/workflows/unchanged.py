@@ -20,6 +20,15 @@ from braintumor_kit.workflows.material import Material
 FOLLOWED = ("recipe_digest", "data_digest", "split_digest", "plugins", "packages", "code")
 """Of a record: what may be another when a run goes on, where that is accepted."""
 
+WORDS = {
+    "recipe_digest": "the recipe in force (resolved.json) is another one",
+    "data_digest": "the data set is another one",
+    "plugins": "a plugin, or its version, is another one",
+    "split_digest": "the split is another one: slices that are test now may have been trained on",
+    "split_digests": "the folds are others: those that were trained are trained anew",
+}
+"""What it means where one of these is another."""
+
 MOST_THREADS = 1024
 """No machine has more; a damaged record must not ask for more."""
 
@@ -65,13 +74,30 @@ def hold_to_beginning(run: Run, recipe: Recipe, materials: Sequence[Material], a
     changed = list(_changes(run.record, recipe, materials))
     if run.folds is None and not has_checkpoint(run.folder):
         changed.append(f"there is no {LATEST}: training begins anew")
+    _accept(run, changed, argv, accept)
+
+
+def hold_sweep_to_beginning(run: Run, recipe: Recipe, data_digest: str, argv: Sequence[str], accept: bool) -> None:
+    """The same of a sweep, whose trials have splits of their own.
+
+    Args:
+        data_digest: of the data set of the recipe as it stands.
+
+    Raises:
+        InputError: where something changed and is not accepted.
+    """
+    now = {"recipe_digest": recipe_digest(recipe), "data_digest": data_digest, "plugins": plugin_records(recipe)}
+    _accept(run, [*_others(run.record, now), *changed_versions(run.record)], argv, accept)
+
+
+def _accept(run: Run, changed: Sequence[str], argv: Sequence[str], accept: bool) -> None:
     if changed and not accept:
         lines = "\n".join(f"  {line}" for line in changed)
         raise InputError(
             f"'{run.folder}' cannot go on as it began:\n{lines}\n"
             "Put it back as it was, or go on all the same, which is recorded, with --accept-changes."
         )
-    went_on = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "argv": argv, "changes": changed}
+    went_on = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "argv": list(argv), "changes": list(changed)}
     update_record(run, resumed=[*run.record.get("resumed", []), went_on])
 
 
@@ -87,17 +113,15 @@ def _changes(record: Mapping[str, Any], recipe: Recipe, materials: Sequence[Mate
         if record.get("folds")
         else {"split_digest": split_digests(materials)[0]}
     )
-    words = {
-        "recipe_digest": "the recipe in force (resolved.json) is another one",
-        "data_digest": "the data set is another one",
-        "plugins": "a plugin, or its version, is another one",
-        "split_digest": "the split is another one: slices that are test now may have been trained on",
-        "split_digests": "the folds are others: those that were trained are trained anew",
-    }
+    yield from _others(record, now)
+    yield from changed_versions(record)
+
+
+def _others(record: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Which of these values are not those of a record, a sentence each."""
     for key, value in now.items():
         if key in record and record[key] != value:
-            yield words[key]
-    yield from changed_versions(record)
+            yield WORDS[key]
 
 
 def changed_versions(record: Mapping[str, Any]) -> Iterator[str]:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from small_runs import OPTIONS
 
 from braintumor_kit.files import read_json
@@ -101,6 +103,29 @@ def test_explanations_on_a_cluster_that_loses_a_process(
     assert ended.status == 0, ended.err
     assert "was lost at slices" in ended.err
     assert content(tmp_path / "local") == content(tmp_path / "ray")
+
+
+def test_an_audit_on_a_cluster_finds_the_same(
+    cluster: Any, tmp_path: Path, btkit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a cache each, and one picture that nobody can read."""
+    pictures = tmp_path / "pictures"
+    random = np.random.default_rng(0)
+    for number in range(80):
+        place = pictures / f"class{number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (40, 40), np.uint8)).save(place / f"{number:03d}.png")
+    (pictures / "class1" / "041.png").write_bytes(b"no picture")
+    for engine in ("local", cluster.btkit):
+        monkeypatch.setenv("BTKIT_CACHE", str(tmp_path / f"cache {engine[:5]}"))
+        out, options = tmp_path / engine[:5], ("--set", f"source.root={pictures}")
+        ended = btkit("audit", "--source", "image_folder", *options, "--out", out, "--engine", engine)
+        assert ended.status == 0, ended.err
+    assert "takes part" in ended.err
+    ours, theirs = content(tmp_path / cluster.btkit[:5]), content(tmp_path / "local")
+    assert ours == theirs
+    (unreadable,) = read_json(tmp_path / "local" / "audit.json")["unreadable"]
+    assert "041.png" in unreadable["id"]
 
 
 def test_pictures_that_changed_are_told(cluster: Any, folds: Path, tmp_path: Path, btkit: Callable[..., Any]) -> None:
