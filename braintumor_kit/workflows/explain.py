@@ -77,6 +77,31 @@ class Planned:
     network: Network
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Some pictures of one group of requests.
+
+    Attributes:
+        group: of requests that share a model and pictures.
+        start, stop: places among the pictures.
+    """
+
+    group: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.group:03d}-{self.start:09d}"
+
+
+def batches_of(counts: Sequence[int]) -> Iterator[Batch]:
+    """The batches of so many pictures in each group."""
+    for group, count in enumerate(counts):
+        for start in range(0, count, BATCH):
+            yield Batch(group, start, min(start + BATCH, count))
+
+
 def plan(requests: Sequence[Request], precision: str, align: str) -> list[Planned]:
     """Checks everything that can be wrong before any work is done.
 

@@ -19,8 +19,8 @@ from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, find_run, fold_runs, table_of
 from braintumor_kit.workflows.draw_explanations import draw_summary
 from braintumor_kit.workflows.evaluate_explanations import Evaluation, evaluate_explanations
-from braintumor_kit.workflows.explain import BATCH, Drawing, Planned, Request, grouped, plan, settings_of
-from braintumor_kit.workflows.explain_work import Asked, Batch, Explaining
+from braintumor_kit.workflows.explain import Batch, Drawing, Planned, Request, batches_of, grouped, plan, settings_of
+from braintumor_kit.workflows.explain_work import Asked, Explaining
 from braintumor_kit.workflows.explanation_folder import ExplanationFolder
 from braintumor_kit.workflows.map_volumes import write_map_volumes
 from braintumor_kit.workflows.own_data import own_data
@@ -105,12 +105,9 @@ def _explain(
 def _make_maps(folder: ExplanationFolder, work: Explaining, engine: Engine, reporter: Reporter) -> list[BadImage]:
     """Makes the maps that an interrupted call with the same settings left; gives the pictures that cannot be read."""
     counts = [len(members[0].request.pictures.items) for members in grouped(work.planned)]
-    batches = [
-        Batch(group, start, min(start + BATCH, count))
-        for group, count in enumerate(counts)
-        for start in range(0, count, BATCH)
-    ]
-    todo: dict[Batch | str, int] = {batch: batch.stop - batch.start for batch in batches if not folder.has(batch.name)}
+    todo: dict[Batch | str, int] = {
+        batch: batch.stop - batch.start for batch in batches_of(counts) if not folder.has(batch.name)
+    }
     done = sum(counts) - sum(todo.values())
     with reporter.bar("explaining") as progress, kept_memory(), folder.dropped_if_empty():
         for batch, _ in engine.each(work, list(todo)):

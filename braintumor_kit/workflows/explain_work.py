@@ -16,6 +16,7 @@ from braintumor_kit.memory import kept_memory
 from braintumor_kit.progress import Reporter
 from braintumor_kit.workflows.draw_explanations import Scales, draw_batch, scales_of
 from braintumor_kit.workflows.explain import (
+    Batch,
     Drawing,
     Planned,
     Request,
@@ -33,24 +34,6 @@ class Asked(Protocol):
 
     def requests(self, reporter: Reporter) -> Sequence[Request]:
         """Opens models and pictures anew."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some pictures of one group of requests.
-
-    Attributes:
-        group: of requests that share a model and pictures.
-        start, stop: places among the pictures.
-    """
-
-    group: int
-    start: int
-    stop: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.group:03d}-{self.start:09d}"
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,8 @@ def test_pictures_that_changed_are_told(cluster: Any, folds: Path, tmp_path: Pat
     from braintumor_kit.errors import InputError
     from braintumor_kit.progress import Reporter
     from braintumor_kit.workflows.asked import AskedToExplain
-    from braintumor_kit.workflows.explain import Drawing, plan, settings_of
-    from braintumor_kit.workflows.explain_work import Batch, Explaining
+    from braintumor_kit.workflows.explain import Batch, Drawing, plan, settings_of
+    from braintumor_kit.workflows.explain_work import Explaining
     from braintumor_kit.workflows.explanation_folder import ExplanationFolder
 
     asked = AskedToExplain(str(folds), folds.parent, (), (("gradcam", "{}"),), (), "predicted", limit=4)
