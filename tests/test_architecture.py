@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "engines": {"backend", "errors", "interrupts", "progress", "runs"},
     "data": {"contracts", "engines", "errors", "files", "recipe", "registry"},
     "matching": {"errors", "files"},
+    "archive": {"contracts", "errors", "files"},
     "audit": {"contracts", "data", "evaluation", "matching"},
     "model": {"backend", "contracts", "data", "errors", "memory"},
     "evaluation": {"contracts", "errors", "files"},
@@ -45,9 +46,9 @@ MAY_IMPORT = {
     "scaffold": {"errors", "registry"},
     "testing": {"backend", "contracts", "explanation", "model", "recipe", "registry"},
     "workflows": {
-        "audit", "backend", "contracts", "data", "engines", "errors", "evaluation", "explanation", "export", "faults",
-        "files", "interrupts", "locks", "matching", "memory", "model", "notice", "progress", "recipe", "record",
-        "registry", "report", "runs", "scrub", "sweep", "testing", "tracking", "training",
+        "archive", "audit", "backend", "contracts", "data", "engines", "errors", "evaluation", "explanation", "export",
+        "faults", "files", "interrupts", "locks", "matching", "memory", "model", "notice", "progress", "recipe",
+        "record", "registry", "report", "runs", "scrub", "sweep", "testing", "tracking", "training",
     },
     "estimator": {
         "contracts", "data", "files", "model", "progress", "recipe", "registry", "runs", "training", "workflows",

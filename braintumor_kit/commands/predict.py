@@ -9,13 +9,16 @@ import click
 
 from braintumor_kit.commands.common import (
     complain,
+    cpus_option,
     divide,
+    engine_option,
     json_option,
     large_imports,
     plane_option,
     precision_option,
     print_json,
     print_table,
+    reporter,
     runs_option,
     warn,
 )
@@ -30,15 +33,38 @@ from braintumor_kit.visible import visible
 @precision_option("float32")
 @plane_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print the result as CSV.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Answer an archive into this folder, in Parquet: IMAGEs may then be Parquet manifests and addresses such as "
+    "s3://bucket/folder too.",
+)
+@engine_option
+@cpus_option
 @json_option
 def predict(
-    arguments: tuple[str, ...], runs: Path, precision: str, plane: str | None, as_csv: bool, as_json: bool
+    arguments: tuple[str, ...],
+    runs: Path,
+    precision: str,
+    plane: str | None,
+    as_csv: bool,
+    out: Path | None,
+    engine: str,
+    cpus: int | None,
+    as_json: bool,
 ) -> None:
     """Class probabilities for IMAGE files or folders, from RUN (a run folder, a .keras or an .onnx file; the newest
     run where it is left out). DICOM series and NIfTI volumes are answered slice by slice, then as a whole."""
     run, images = divide(arguments)
     if not images:
         raise click.UsageError("name at least one image or folder of images.")
+    if out is not None:
+        if as_csv or plane:
+            raise click.UsageError("--csv and --plane do not go with --out.")
+        _answer_archive(out, run, runs, images, precision, engine, cpus, as_json)
+        return
+    if engine != "local" or cpus:
+        raise click.UsageError("--engine and --cpus go with --out.")
     with large_imports():
         from braintumor_kit.data.dataset import BadImage
         from braintumor_kit.workflows import predict as workflow
@@ -63,6 +89,38 @@ def predict(
     _print(good, trained.classes, as_csv, as_json)
     click.echo(NOTICE, err=True)
     complain(bad, len(results))
+
+
+def _answer_archive(
+    out: Path,
+    run: str | None,
+    runs: Path,
+    images: tuple[str, ...],
+    precision: str,
+    engine: str,
+    cpus: int | None,
+    as_json: bool,
+) -> None:
+    with large_imports():
+        from braintumor_kit.errors import InputError
+        from braintumor_kit.workflows.archive import predict_archive
+        from braintumor_kit.workflows.exported import answering_of_argument
+        from braintumor_kit.workflows.spread import spread
+
+    told = reporter()
+    with spread(engine, cpus, None, told) as opened:
+        trained = answering_of_argument(run, runs)
+        warn(trained.warning)
+        model = run or (str(trained.run.folder) if trained.run else None)
+        done = predict_archive(out, trained, model, runs, images, precision, opened, told)
+    if as_json:
+        print_json({"predictions": str(done.place), "n": done.count, "failed": done.failed})
+    click.echo(NOTICE, err=True)
+    if done.failed:
+        lines = [f"  {reason}" for _, reason in done.examples]
+        more = [f"  and {done.failed - len(lines)} more"] if done.failed > len(lines) else []
+        said = f"{done.failed} of {done.count} cannot be read; {done.place / 'failed'} lists them:"
+        raise InputError("\n".join([said, *lines, *more]))
 
 
 def _print(good: list[dict[str, Any]], classes: tuple[str, ...], as_csv: bool, as_json: bool) -> None:

@@ -21,7 +21,7 @@ LOOK = 1.0
 ROOM = 60.0
 """Seconds after which the user is told that no process finds room."""
 
-SENT = ("BTKIT_", "KERAS_", "HF_", "MLFLOW_")
+SENT = ("BTKIT_", "KERAS_", "HF_", "MLFLOW_", "AWS_", "FSSPEC_")
 """How the environment variables begin that processes on other machines are given."""
 
 

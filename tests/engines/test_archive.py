@@ -1,0 +1,273 @@
+"""`btkit predict --out`: Parquet parts that hold each picture once, from folders, manifests and object stores."""
+
+import csv
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_same_files import content, kill_when, workers
+
+from braintumor_kit.archive import listing as listings
+from braintumor_kit.files import read_json
+from braintumor_kit.workflows import archive
+
+parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is missing: pip install 'braintumor-kit[archive]'")
+LOGS = frozenset({"log.txt", "log.jsonl"})
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seventy pictures, of which two cannot be read."""
+    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(1)
+    for number in range(70):
+        place = folder / f"scanner {number % 3}"
+        place.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (50, 40), np.uint8)).save(place / f"{number:03d}.png")
+    (folder / "scanner 1" / "004.png").write_bytes(b"no picture")
+    (folder / "scanner 2" / "065.png").write_bytes(b"")
+    (folder / "scanner 2" / "notes.txt").write_text("no picture either")
+    return folder
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listings, "SHARD", 16)
+    monkeypatch.setattr(archive, "SHARD", 16)
+
+
+def table(folder: Path, kind: str = "predictions") -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for path in sorted((folder / kind).glob("*.parquet")):
+        rows += parquet.read_table(path).to_pylist()
+    return rows
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_the_parts_hold_what_predict_prints(
+    finished: Path, pictures: Path, tmp_path: Path, btkit: Callable[..., Any]
+) -> None:
+    out = tmp_path / "out"
+    ended = btkit("predict", finished, pictures, "--out", out)
+    assert ended.status == 2
+    assert "2 of 70 cannot be read" in ended.err
+    assert "004.png is not a picture" in ended.err
+    assert "not a medical device" in ended.err
+    printed = list(csv.DictReader(io.StringIO(btkit("predict", finished, pictures, "--csv").out)))
+    rows = table(out)
+    assert [row["id"] for row in rows] == [row["path"] for row in printed]
+    assert len(list((out / "predictions").iterdir())) == 5
+    for row, line in zip(rows, printed, strict=True):
+        assert row["predicted"] == line["predicted"]
+        for name in (name for name in line if name.startswith(("p_", "c_"))):
+            assert row[name] == pytest.approx(float(line[name]), abs=1e-6)
+        assert str(row["abstain"]) == line["abstain"]
+    failed = table(out, "failed")
+    assert [Path(row["id"]).name for row in failed] == ["004.png", "065.png"]
+    assert failed[1]["reason"].endswith("065.png is empty")
+    settings = read_json(out / "predict.json")
+    assert (settings["status"], settings["pictures"], settings["failed"]) == ("finished", 70, 2)
+    assert "not a medical device" in settings["notice"]
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_what_is_answered_is_not_asked_again(
+    finished: Path, pictures: Path, tmp_path: Path, btkit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    btkit("predict", finished, pictures, "--out", out)
+    whole = content(out, LOGS)
+    for number in (1, 3):
+        archive.part(out, "predictions", number).unlink()
+    asked: list[int] = []
+    answer = archive._answer_shard
+
+    def spy(place: Path, number: int, *rest: Any) -> int:
+        asked.append(number)
+        return answer(place, number, *rest)
+
+    monkeypatch.setattr(archive, "_answer_shard", spy)
+    assert "38 were answered before" in btkit("predict", finished, pictures, "--out", out).err
+    assert asked == [1, 3]
+    assert content(out, LOGS) == whole
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_an_interruption_keeps_what_is_done(
+    finished: Path, pictures: Path, tmp_path: Path, btkit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, answer = tmp_path / "out", archive._answer_shard
+
+    def interrupt(place: Path, number: int, *rest: Any) -> int:
+        if number == 2:
+            raise KeyboardInterrupt
+        return answer(place, number, *rest)
+
+    monkeypatch.setattr(archive, "_answer_shard", interrupt)
+    ended = btkit("predict", finished, pictures, "--out", out)
+    assert ended.status == 130
+    assert "the same command goes on" in ended.err
+    monkeypatch.setattr(archive, "_answer_shard", answer)
+    assert "32 were answered before" in btkit("predict", finished, pictures, "--out", out).err
+    assert len({row["id"] for row in table(out)}) == len(table(out)) == 68
+
+
+def test_other_pictures_or_another_model_are_refused(
+    finished: Path, pictures: Path, tmp_path: Path, btkit: Callable[..., Any]
+) -> None:
+    out, some = tmp_path / "out", tmp_path / "some"
+    shutil.copytree(pictures / "scanner 0", some)
+    assert btkit("predict", finished, some, "--out", out).status == 0
+    before = content(out)
+    ended = btkit("predict", finished, pictures / "scanner 0", "--out", out)
+    assert ended.status == 2
+    assert "made otherwise (listing)" in ended.err
+    ended = btkit("predict", finished, some, "--out", out, "--precision", "bfloat16")
+    assert "made otherwise (precision)" in ended.err
+    assert content(out, LOGS) == {name: held for name, held in before.items() if name not in LOGS}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("dear")
+    ended = btkit("predict", finished, some, "--out", tmp_path / "mine")
+    assert ended.status == 2
+    assert "exists and holds no predictions" in ended.err
+
+
+def manifest(file: Path, /, **columns: list[Any]) -> Path:
+    import pyarrow as pa
+
+    parquet.write_table(pa.table(columns), file)
+    return file
+
+
+def test_a_manifest_names_pictures_and_their_ids(
+    finished: Path, pictures: Path, tmp_path: Path, btkit: Callable[..., Any]
+) -> None:
+    """Paths are relative to it; a picture that is named twice counts once."""
+    names = ["scanner 0/000.png", str(pictures / "scanner 0" / "003.png"), "scanner 0/000.png"]
+    held = manifest(pictures / "mine.parquet", path=names, id=["a", "b", "a"], site=[1, 2, 1])
+    out = tmp_path / "out"
+    assert btkit("predict", finished, held, "--out", out).status == 0
+    rows = table(out)
+    assert [row["id"] for row in rows] == ["a", "b"]
+    assert rows[0]["place"] == str(pictures / "scanner 0" / "000.png")
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"file": ["a.png"]}, "has no column 'path'; its columns are file"),
+        ({"path": ["a.png", "b.png"], "id": ["x", "x"]}, "id 'x' stands for two pictures"),
+        ({"path": ["a.png", None]}, "has a row without id"),
+        ({"path": ["a.png"], "id": [""]}, "has a row without id"),
+        ({"path": []}, "holds no picture"),
+    ],
+)
+def test_a_manifest_at_fault_is_told(
+    columns: dict[str, list[Any]], said: str, finished: Path, tmp_path: Path, btkit: Callable[..., Any]
+) -> None:
+    held = manifest(tmp_path / "mine.parquet", **columns)
+    ended = btkit("predict", finished, held, "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert said in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_manifest_is_told(finished: Path, tmp_path: Path, btkit: Callable[..., Any]) -> None:
+    (tmp_path / "mine.parquet").write_bytes(b"PAR1 and nothing else")
+    ended = btkit("predict", finished, tmp_path / "mine.parquet", "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert "is no Parquet manifest" in ended.err
+
+
+def test_addresses_of_fsspec(finished: Path, pictures: Path, tmp_path: Path, btkit: Callable[..., Any]) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for path in pictures.glob("scanner 1/*.png"):
+        memory.pipe(f"/btkit/{path.name}", path.read_bytes())
+    ended = btkit("predict", finished, "memory://btkit", "--out", tmp_path / "memory")
+    assert "1 of 23 cannot be read" in ended.err
+    btkit("predict", finished, pictures / "scanner 1", "--out", tmp_path / "local")
+    ours, theirs = table(tmp_path / "memory"), table(tmp_path / "local")
+    strip = {"id", "place"}
+    assert [{k: v for k, v in row.items() if k not in strip} for row in ours] == [
+        {k: v for k, v in row.items() if k not in strip} for row in theirs
+    ]
+    assert ours[0]["id"] == "memory:///btkit/001.png"
+    ended = btkit("predict", finished, "nosuch://x", "--out", tmp_path / "no")
+    assert ended.status == 2
+    assert "cannot be opened" in ended.err
+
+
+@pytest.fixture
+def bucket(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The pictures in an S3 bucket of a server on this machine."""
+    server_of = pytest.importorskip("moto.server", reason="moto is missing: pip install 'moto[server]'")
+    fs = pytest.importorskip("s3fs", reason="s3fs is missing: pip install s3fs")
+    server = server_of.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    fs.S3FileSystem.clear_instance_cache()
+    system = fs.S3FileSystem()
+    system.mkdir("scans")
+    for path in pictures.rglob("*.*"):
+        system.pipe(f"scans/{path.relative_to(pictures)}", path.read_bytes())
+    yield "s3://scans"
+    fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_an_object_store_over_a_cluster_that_loses_a_process(
+    cluster: Any, bucket: str, finished: Path, pictures: Path, tmp_path: Path, btkit: Callable[..., Any]
+) -> None:
+    """The same parts as from one process, byte by byte, and no picture twice."""
+    local, mine = tmp_path / "local", tmp_path / "ray"
+    assert btkit("predict", finished, bucket, "--out", local, "--cpus", 1).status == 2  # two cannot be read
+
+    def one_that_answers() -> int | None:
+        return next(iter(workers()), None) if any((mine / "predictions").glob("part-*")) else None
+
+    killing = kill_when(one_that_answers)
+    ended = btkit("predict", finished, bucket, "--out", mine, "--cpus", 1, "--engine", cluster.btkit)
+    killing.join()
+    assert "2 of 70 cannot be read" in ended.err
+    assert "was lost" in (mine / "log.txt").read_text()
+    assert content(mine, LOGS) == content(local, LOGS)
+    assert len({row["id"] for row in table(mine)}) == len(table(mine)) == 68
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--engine", "ray"), "--engine and --cpus go with --out"),
+        (("--cpus", "1"), "--engine and --cpus go with --out"),
+        (("--out", "x", "--csv"), "do not go with --out"),
+        (("--out", "x", "--plane", "axial"), "do not go with --out"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    arguments: tuple[str, ...], said: str, finished: Path, pictures: Path, btkit: Callable[..., Any]
+) -> None:
+    ended = btkit("predict", finished, pictures, *arguments)
+    assert ended.status == 2
+    assert said in ended.err
+
+
+def test_without_the_extra_the_command_that_installs_it_is_said(
+    finished: Path, pictures: Path, tmp_path: Path, btkit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listings.importlib.util, "find_spec", lambda name: None)
+    ended = btkit("predict", finished, pictures, "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert "pip install 'braintumor-kit[archive]'" in ended.err
+    assert not (tmp_path / "out").exists()
