@@ -86,6 +86,27 @@ def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@pytest.fixture(scope="module")
+def two_layers() -> Iterator[None]:
+    """`backbone.name=two_layers` names a network in this process and those that it begins, for tests that run btkit
+    from end to end and for which it does not matter what is trained: a ResNet takes two thirds of such a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BTKIT_PLUGINS", str(ROOT / "tests" / "small_plugins"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished_tiny(two_layers: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `finished`, of the smallest network."""
+    from small_runs import TINY
+
+    from braintumor_kit.commands.main import run_command_line
+
+    runs = tmp_path_factory.mktemp("runs")
+    assert run_command_line(["run", "resnet_adam", *TINY, "--runs", str(runs), "--name", "whole"]) == 0
+    return runs / "whole"
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of `small_runs` that nothing stopped; tests leave it as it is."""
