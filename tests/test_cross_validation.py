@@ -346,7 +346,8 @@ def pictures(root: Path, *more: str) -> tuple[str, ...]:
     for number, label in enumerate(("glioma", "notumor")):
         add_heads(root / label, range(100 * number, 100 * number + 12))
     values = ("source.name=image_folder", f"source.root={root}", "pixels.image_size=32", "split.method=kfold",
-              "split.folds=3", "split.keep_together=nothing", "split.test=0.15", "explain=[]", "backbone.name=two_layers", *more)  # fmt: skip
+              "split.folds=3", "split.keep_together=nothing", "split.test=0.15", "explain=[]",
+              "backbone.name=two_layers", *more)  # fmt: skip
     return "resnet_adam", *(item for value in values for item in ("--set", value))
 
 
