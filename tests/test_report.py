@@ -148,6 +148,7 @@ def test_a_report_of_folds_pools_them_and_leads_to_each(runs: Path) -> None:
         assert (runs / "folds" / f"fold-{number}" / "report.html").is_file()
         assert f"fold-{number} {fold['accuracy']:.3f}" in words
     assert "3 trainings, one a fold, with one seed" in words
+    assert "weights at the start: those that the plugin makes" in words  # whose options have no `weights`
 
 
 def test_without_patients_it_says_so_and_a_class_of_html_is_text(runs: Path) -> None:
