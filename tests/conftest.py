@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from warm import Warm
 
 from braintumor_kit.backend import use_torch_backend
 
@@ -84,6 +85,55 @@ def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     yield of_size
     if mounted:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Processes that begin where Keras is imported already."""
+    made = Warm()
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def warm_opening(warm: Warm) -> Iterator[None]:
+    """What opens a saved model where Keras alone is begins where Keras is imported already."""
+    from braintumor_kit.testing import backbones
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbones, "subprocess", warm)
+        yield
+
+
+@pytest.fixture
+def warm_checks(warm: Warm, warm_opening: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does all that checks of contracts begin, which is to have imported nothing: for tests that are about other
+    things than how a plugin takes to that."""
+    from braintumor_kit.testing import elsewhere, fresh
+
+    monkeypatch.setattr(fresh, "subprocess", warm)
+    monkeypatch.setattr(elsewhere, "subprocess", warm)
+
+
+@pytest.fixture(scope="module")
+def two_layers() -> Iterator[None]:
+    """`backbone.name=two_layers` names a network in this process and those that it begins, for tests that run btkit
+    from end to end and for which it does not matter what is trained: a ResNet takes two thirds of such a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BTKIT_PLUGINS", str(ROOT / "tests" / "small_plugins"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished_tiny(two_layers: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `finished`, of the smallest network."""
+    from small_runs import TINY
+
+    from braintumor_kit.commands.main import run_command_line
+
+    runs = tmp_path_factory.mktemp("runs")
+    assert run_command_line(["run", "resnet_adam", *TINY, "--runs", str(runs), "--name", "whole"]) == 0
+    return runs / "whole"
 
 
 @pytest.fixture(scope="session")

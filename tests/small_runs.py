@@ -21,7 +21,8 @@ TRAINING = (
     "training.precision=float32", "backbone.depth=18", "explain.0.limit=1", "report=false",
 )  # fmt: skip
 OPTIONS = [item for value in TRAINING for item in ("--set", value)]
-
+TINY = ["backbone.name=two_layers" if item == "backbone.depth=18" else item for item in OPTIONS]
+"""With the fixture `two_layers`: a run of two seconds."""
 
 LARGE = (".keras", ".h5", ".safetensors", ".npy", ".npz", ".png")
 

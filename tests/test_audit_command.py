@@ -15,6 +15,8 @@ from heads import SIDE, TINY_NETWORK, add_heads, head, save
 from braintumor_kit.commands.main import run_command_line
 from braintumor_kit.files import read_csv
 
+pytestmark = pytest.mark.usefixtures("two_layers")
+
 RECIPE = (
     """
 [source]

@@ -20,6 +20,8 @@ from braintumor_kit.runs import Run
 from braintumor_kit.scrub import OUT
 from braintumor_kit.workflows.bundle import write_bundle
 
+pytestmark = pytest.mark.usefixtures("two_layers")
+
 CLASSES = ("glioma", "notumor")
 PARTS = {"record.json", "resolved.json", "history.csv", "metrics.json", "log.jsonl", "files.txt"}
 
@@ -29,9 +31,7 @@ name = "phantom"
 [split]
 method = "grouped"
 [backbone]
-name = "resnet"
-depth = 18
-weights = "none"
+name = "two_layers"
 [training]
 [[explain]]
 method = "gradcam"
@@ -51,7 +51,7 @@ def pictures(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(two_layers: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from braintumor_kit.commands.main import run_command_line
 
     home = tmp_path_factory.mktemp("ward")

@@ -13,6 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from warm import Warm
 
 from braintumor_kit.contracts import backbones, explainers, plugin, sources
 from braintumor_kit.contracts.randomness import seeded
@@ -20,7 +21,7 @@ from braintumor_kit.registry import KINDS, Registry
 from braintumor_kit.testing.parametrize import cases
 from braintumor_kit.testing.run import CHECKS, Examination
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "warm_opening")
 
 CONTRACTS = {"source": sources, "backbone": backbones, "explainer": explainers}
 BUILT_IN = [case for info in Registry().plugins for case in cases(info.kind, info.name)]
@@ -63,6 +64,7 @@ def test_built_in_plugins_keep_their_contracts(check: Callable[[], None]) -> Non
     check()
 
 
+@pytest.mark.usefixtures("warm_checks")
 @pytest.mark.parametrize(("kind", "contract"), CONTRACTS.items())
 def test_the_example_in_the_contract_keeps_it(kind: str, contract: ModuleType, tmp_path: Path) -> None:
     indented = [line for line in inspect.getdoc(contract).splitlines() if line.startswith("    ") or not line]
@@ -79,6 +81,7 @@ def test_each_promise_has_its_check_and_line(kind: str) -> None:
         assert f'"{check.name}"' in Path(file).read_text().splitlines()[int(number) - 1]
 
 
+@pytest.mark.usefixtures("warm_checks")
 def test_a_broken_promise_tells_what_is_wanted_what_was_seen_and_where(tmp_path: Path) -> None:
     outcome = examined(tmp_path, "explainer", "cam", CAM.replace(".relu()", ".relu().double()")).outcome(
         "shape_and_dtype"
@@ -105,6 +108,7 @@ def test_what_needs_a_broken_promise_is_not_run_and_says_so(tmp_path: Path) -> N
     assert not any(outcome.good for name, outcome in outcomes.items() if name != "listed_unimported")
 
 
+@pytest.mark.usefixtures("warm_checks")
 def test_a_newer_contract_says_which_version_is_wanted(tmp_path: Path, btkit: Callable) -> None:
     examined(tmp_path, "explainer", "cam", CAM.replace("api_version = 1", "api_version = 2"))
     ended = btkit("--plugins", tmp_path, "plugins", "check", "explainer", "cam")
@@ -123,6 +127,7 @@ def with_lines(text: str, *lines: str) -> str:
     return text.replace("    api_version = 1\n", "".join(f"    {line}\n" for line in ("api_version = 1", *lines)))
 
 
+@pytest.mark.usefixtures("warm_checks")
 def test_a_property_with_a_reason_waives_its_check(tmp_path: Path) -> None:
     lines = ("class_specific = False", 'reasons = {"class_specific": "it is the sum of all channels"}')
     examination = examined(tmp_path, "explainer", "flat", with_lines(FLAT, *lines))
@@ -131,12 +136,14 @@ def test_a_property_with_a_reason_waives_its_check(tmp_path: Path) -> None:
     assert not outcome.ran
 
 
+@pytest.mark.usefixtures("warm_checks")
 def test_a_property_without_a_reason_waives_nothing(tmp_path: Path) -> None:
     examination = examined(tmp_path, "explainer", "flat", with_lines(FLAT, "class_specific = False"))
     assert examination.outcome("gives_reasons").ending == "broken"
     assert examination.outcome("target_changes_the_map").ending == "broken"
 
 
+@pytest.mark.usefixtures("warm_checks")
 def test_a_known_failure_has_to_fail(tmp_path: Path) -> None:
     line = 'known_failures = {"target_changes_the_map": "not yet", "finite": "nor this"}'
     examination = examined(tmp_path, "explainer", "flat", with_lines(FLAT, line))
@@ -150,6 +157,7 @@ def test_a_known_failure_has_to_fail(tmp_path: Path) -> None:
 # Doors
 
 
+@pytest.mark.usefixtures("warm_checks")
 def test_check_gives_status_1_and_json(tmp_path: Path, btkit: Callable) -> None:
     examined(tmp_path, "explainer", "flat", FLAT)
     ended = btkit("--plugins", tmp_path, "plugins", "check", "explainer", "flat", "--json")
@@ -162,22 +170,23 @@ def test_check_gives_status_1_and_json(tmp_path: Path, btkit: Callable) -> None:
     assert btkit("plugins", "check", "explainer", "eigencamm").status == 2
 
 
-def pytest_in(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def pytest_in(folder: Path, *arguments: str, warm: Warm | None = None) -> "subprocess.CompletedProcess[str]":
+    """A session of its own; with `warm` it begins where Keras is imported already."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return (warm or subprocess).run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_pytest_checks_a_plugin_by_name(tmp_path: Path) -> None:
+def test_pytest_checks_a_plugin_by_name(tmp_path: Path, warm: Warm) -> None:
     (tmp_path / "mine").mkdir()
     examined(tmp_path / "mine", "explainer", "flat", FLAT)
     options = ("--pyargs", "braintumor_kit.testing", "--btkit-plugins-folder", "mine", "--btkit-plugin")
-    ended = pytest_in(tmp_path, *options, "explainer:flat", "--btkit-plugin", "explainers:eigencam")
+    ended = pytest_in(tmp_path, *options, "explainer:flat", "--btkit-plugin", "explainers:eigencam", warm=warm)
     assert ended.returncode == 1
     assert "explainer 'flat': ran 20 of 20 checks" in ended.stdout
     assert "explainer 'eigencam': ran 19 of 20 checks\n  target_changes_the_map: waived: class_spec" in ended.stdout
     assert "1 failed, 38 passed, 1 skipped" in ended.stdout
     assert "the contract wants: two classes that look at different places have different maps" in ended.stdout
-    ended = pytest_in(tmp_path, *options[:2])
+    ended = pytest_in(tmp_path, *options[:2], warm=warm)
     assert ended.returncode != 0
     assert "name the plugin to check: --btkit-plugin KIND:NAME" in ended.stdout
 
@@ -208,18 +217,18 @@ def test_contract(check):
 SHRINKS = "def pytest_collection_modifyitems(items): del items[3:]"
 
 
-def test_checks_that_vanish_fail_the_session(tmp_path: Path) -> None:
+def test_checks_that_vanish_fail_the_session(tmp_path: Path, warm: Warm) -> None:
     examined(tmp_path, "explainer", "flat", FLAT)
     (tmp_path / "test_own.py").write_text(OWN)
-    ended = pytest_in(tmp_path)
+    ended = pytest_in(tmp_path, warm=warm)
     assert ended.returncode == 0, ended.stdout
     assert "explainer 'flat': ran 20 of 20 checks" in ended.stdout
     assert "19 passed, 1 xfailed" in ended.stdout
-    ended = pytest_in(tmp_path, "-k", "finite")
+    ended = pytest_in(tmp_path, "-k", "finite", warm=warm)
     assert ended.returncode == 0
     assert "ran 1 of 20 checks\n  19 deselected" in ended.stdout
     (tmp_path / "conftest.py").write_text(SHRINKS)
-    ended = pytest_in(tmp_path)
+    ended = pytest_in(tmp_path, warm=warm)
     assert ended.returncode == 1
     assert "ran 3 of 20 checks\n  17 did not run, and nothing says why: this fails" in ended.stdout
 
@@ -231,6 +240,7 @@ def test_unknown_kinds_and_promises_are_refused() -> None:
         cases("explainer", "mine", known_failures={"finit": "a slip"})
 
 
+@pytest.mark.usefixtures("warm_checks")
 def test_the_explainer_in_the_readme_keeps_its_contract(tmp_path: Path) -> None:
     readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
     (text,) = [part.partition("```")[0] for part in readme.split("```python\n") if part.startswith('"""XGrad-CAM."""')]
@@ -273,6 +283,7 @@ def test_a_plugin_that_exits_breaks_its_promise_and_not_the_command(tmp_path: Pa
     assert json.loads(btkit("--plugins", tmp_path, "plugins", "show", "explainer", "leaves", "--json").out)
 
 
+@pytest.mark.usefixtures("warm_checks")
 def test_what_needs_a_known_failure_is_waived_at_every_door(tmp_path: Path, btkit: Callable) -> None:
     text = with_lines(CAM.replace(".relu()", ".relu().double()"), 'known_failures = {"shape_and_dtype": "a habit"}')
     outcome = examined(tmp_path, "explainer", "double", text).outcome("finite")
@@ -317,16 +328,16 @@ def test_workers_of_xdist_count_as_one_session(tmp_path: Path) -> None:
     assert "ran 3 of 20 checks\n  17 did not run" in ended.stdout
 
 
-def test_a_test_that_does_not_call_the_check_has_not_run_it(tmp_path: Path) -> None:
+def test_a_test_that_does_not_call_the_check_has_not_run_it(tmp_path: Path, warm: Warm) -> None:
     examined(tmp_path, "explainer", "flat", FLAT)
     (tmp_path / "test_own.py").write_text(OWN.replace("    check()", "    pass"))
-    ended = pytest_in(tmp_path)
+    ended = pytest_in(tmp_path, warm=warm)
     assert ended.returncode == 1
     assert "ran 0 of 20 checks\n  20 did not run" in ended.stdout
 
 
-def test_a_plugin_that_is_not_there_is_one_error(tmp_path: Path) -> None:
+def test_a_plugin_that_is_not_there_is_one_error(tmp_path: Path, warm: Warm) -> None:
     for name, said in (("explainer:gradcamm", "did you mean 'gradcam'"), ("gradcam", "takes KIND:NAME")):
-        ended = pytest_in(tmp_path, "--pyargs", "braintumor_kit.testing", "--btkit-plugin", name)
+        ended = pytest_in(tmp_path, "--pyargs", "braintumor_kit.testing", "--btkit-plugin", name, warm=warm)
         assert ended.returncode not in (0, 1)
         assert said in ended.stdout + ended.stderr

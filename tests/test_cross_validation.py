@@ -22,17 +22,19 @@ from braintumor_kit.recipe.tables import SplitTable
 from braintumor_kit.runs import Run
 from braintumor_kit.workflows import fold_work, part
 
+pytestmark = pytest.mark.usefixtures("two_layers")
+
 SMALL = (
     "--set=source.patients=24", "--set=source.size=64", "--set=pixels.image_size=64", "--set=training.epochs=1",
     "--set=training.precision=float32", "--set=split.method=kfold", "--set=split.folds=3", "--set=explain=[]",
-    "--set=report=false",
+    "--set=report=false", "--set=backbone.name=two_layers",
 )  # fmt: skip
 FOLDS = ("fold-1", "fold-2", "fold-3")
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(two_layers: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 patients of 4 slices in three folds; not to be changed."""
     runs = tmp_path_factory.mktemp("runs")
     assert run_command_line(["run", "resnet_adam", *SMALL, "--runs", str(runs), "--name", "folds"]) == 0
@@ -344,7 +346,8 @@ def pictures(root: Path, *more: str) -> tuple[str, ...]:
     for number, label in enumerate(("glioma", "notumor")):
         add_heads(root / label, range(100 * number, 100 * number + 12))
     values = ("source.name=image_folder", f"source.root={root}", "pixels.image_size=32", "split.method=kfold",
-              "split.folds=3", "split.keep_together=nothing", "split.test=0.15", "explain=[]", *more)  # fmt: skip
+              "split.folds=3", "split.keep_together=nothing", "split.test=0.15", "explain=[]",
+              "backbone.name=two_layers", *more)  # fmt: skip
     return "resnet_adam", *(item for value in values for item in ("--set", value))
 
 

@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save, save_file
-from small_runs import OPTIONS, copy_run, put_file
+from small_runs import TINY, copy_run, put_file
 
 from braintumor_kit.files import read_json, write_json
 from braintumor_kit.training import callbacks
 from braintumor_kit.training.fit import LATEST
 from braintumor_kit.workflows.results import differences, lacking
 
+pytestmark = pytest.mark.usefixtures("two_layers")
+
 Edit = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(two_layers: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was interrupted after its first epoch of two."""
     from braintumor_kit.commands.main import run_command_line
 
@@ -32,7 +34,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(callbacks.Clock, "on_epoch_begin", interrupt)
         more = ["--set", "training.epochs=2", "--set", "callbacks.reduce_lr_on_plateau.patience=1"]
-        assert run_command_line(["run", "resnet_adam", *OPTIONS, *more, "--runs", str(runs), "--name", "r"]) == 130
+        assert run_command_line(["run", "resnet_adam", *TINY, *more, "--runs", str(runs), "--name", "r"]) == 130
     return runs / "r"
 
 

@@ -17,15 +17,18 @@ from braintumor_kit.evaluation.paired import compare
 from braintumor_kit.files import read_csv
 from braintumor_kit.recipe.load import load_source
 
+pytestmark = pytest.mark.usefixtures("two_layers")
+
 SMALL = (
     "--set=source.patients=32", "--set=source.size=64", "--set=pixels.image_size=64", "--set=training.epochs=1",
     "--set=training.precision=float32", "--set=explain=[]", "--set=report=false",
+    "--set=backbone.name=two_layers",
 )  # fmt: skip
 FOUR = ("glioma", "meningioma", "notumor", "pituitary")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(two_layers: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs on the same split."""
     folder = tmp_path_factory.mktemp("runs")
     for name, seed in (("one", 7), ("two", 8)):
@@ -272,7 +275,7 @@ def test_models_of_other_classes_are_not_compared(
             Image.fromarray(source.image(sample)).save(place)
     (tmp_path / "two.toml").write_text(
         '[source]\nname = "image_folder"\nroot = "two"\n[pixels]\nimage_size = 64\n[split]\nmethod = "stratified"\n'
-        '[backbone]\nname = "resnet"\ndepth = 18\nweights = "none"\n[training]\nepochs = 1\n'
+        '[backbone]\nname = "two_layers"\n[training]\nepochs = 1\n'
     )
     assert btkit("run", tmp_path / "two.toml", "--runs", tmp_path, "--name", "other").status == 0
     wish = ("--source", "image_folder", "--set", f"source.root={root}", "--against", tmp_path / "other")

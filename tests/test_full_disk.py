@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_runs import OPTIONS, kind, same_results, whole_files
+from small_runs import OPTIONS, TINY, kind, same_results, whole_files
 from test_resume import command
 
 from braintumor_kit import files
@@ -47,11 +47,11 @@ def quota(monkeypatch: pytest.MonkeyPatch) -> Quota:
     return made
 
 
-def test_these_are_all_the_kinds_of_files(finished: Path) -> None:
+def test_these_are_all_the_kinds_of_files(finished_tiny: Path) -> None:
     only_while_made = {"latest.safetensors", "batch.json"}
     logs = {"log.txt", "log.jsonl", "lock"}
-    assert {kind(path) for path in finished.rglob("*") if path.is_file()} - logs <= {*KINDS, *OTHER_FIGURES}
-    assert set(KINDS) - only_while_made <= {kind(path) for path in finished.rglob("*") if path.is_file()}
+    assert {kind(path) for path in finished_tiny.rglob("*") if path.is_file()} - logs <= {*KINDS, *OTHER_FIGURES}
+    assert set(KINDS) - only_while_made <= {kind(path) for path in finished_tiny.rglob("*") if path.is_file()}
 
 
 AFTER_CHECKPOINT = KINDS[KINDS.index("latest.safetensors") + 1]
@@ -60,9 +60,9 @@ AFTER_CHECKPOINT = KINDS[KINDS.index("latest.safetensors") + 1]
 OTHER_FIGURES = ("confusion_matrix.png", "reliability.png", "risk_coverage.png")
 
 
-def test_at_one_kind_after_another(finished: Path, tmp_path: Path, btkit: Callable, quota: Quota) -> None:
+def test_at_one_kind_after_another(finished_tiny: Path, tmp_path: Path, btkit: Callable, quota: Quota) -> None:
     """Each time that there is room again it is used up by the next file, to the end of the run."""
-    begin = ("run", "resnet_adam", *OPTIONS, "--runs", tmp_path, "--name", "filled")
+    begin = ("run", "resnet_adam", *TINY, "--runs", tmp_path, "--name", "filled")
     run = tmp_path / "filled"
     for full in KINDS:
         quota.kind, quota.refused = full, 0
@@ -72,7 +72,7 @@ def test_at_one_kind_after_another(finished: Path, tmp_path: Path, btkit: Callab
     quota.kind = None
     ended = btkit("run", "--resume", run)
     assert ended.status == 0, ended.err
-    assert same_results(run, finished)
+    assert same_results(run, finished_tiny)
     assert whole_files(run) >= {*KINDS} - {"latest.safetensors", "batch.json"}
 
 
@@ -93,8 +93,8 @@ def check_full(full: str, run: Path, status: int, err: str, quota: Quota) -> Non
 
 @pytest.mark.long
 @pytest.mark.parametrize("full", KINDS)
-def test_at_each_kind_of_file(full: str, finished: Path, tmp_path: Path, btkit: Callable, quota: Quota) -> None:
-    begin = ("run", "resnet_adam", *OPTIONS, "--runs", tmp_path, "--name", "filled")
+def test_at_each_kind_of_file(full: str, finished_tiny: Path, tmp_path: Path, btkit: Callable, quota: Quota) -> None:
+    begin = ("run", "resnet_adam", *TINY, "--runs", tmp_path, "--name", "filled")
     run, quota.kind = tmp_path / "filled", full
     ended = btkit(*begin)
     check_full(full, run, ended.status, ended.err, quota)
@@ -102,7 +102,7 @@ def test_at_each_kind_of_file(full: str, finished: Path, tmp_path: Path, btkit: 
     accept = ["--accept-changes"] if full == "latest.safetensors" else []
     ended = btkit(*begin) if full in BEFORE else btkit("run", "--resume", run, *accept)
     assert ended.status == 0, ended.err
-    assert same_results(run, finished)
+    assert same_results(run, finished_tiny)
     assert whole_files(run) >= {*KINDS} - {"latest.safetensors", "batch.json"}
 
 

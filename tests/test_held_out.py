@@ -12,9 +12,12 @@ from braintumor_kit.data.held_out import held_out
 from braintumor_kit.files import read_csv
 from braintumor_kit.recipe.tables import SplitTable
 
+pytestmark = pytest.mark.usefixtures("two_layers")
+
 SMALL = (
     "--set=source.patients=40", "--set=source.size=64", "--set=pixels.image_size=64", "--set=training.epochs=1",
     "--set=training.precision=float32", "--set=explain=[]", "--set=report=false",
+    "--set=backbone.name=two_layers",
 )  # fmt: skip
 
 

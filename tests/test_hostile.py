@@ -233,6 +233,7 @@ def test_an_override_of_several_lines_is_text(tmp_path: Path) -> None:
 # Names of classes
 
 
+@pytest.mark.usefixtures("two_layers")
 def test_classes_named_in_html_and_mathematics(tmp_path: Path, btkit: Callable) -> None:
     names = ["<script>alert(1)</script>"[:8], "$\\frac{a$", "$_{$^", "[bold]", "{{7*7}}"]
     random = np.random.default_rng(0)
@@ -243,7 +244,7 @@ def test_classes_named_in_html_and_mathematics(tmp_path: Path, btkit: Callable) 
             Image.fromarray(random.integers(0, 255, (32, 32), dtype=np.uint8)).save(folder / f"{number}.png")
     (tmp_path / "r.toml").write_text(
         f'[source]\nname = "image_folder"\nroot = "{tmp_path / "data"}"\n[split]\nmethod = "stratified"\n'
-        '[pixels]\nimage_size = 64\n[backbone]\nname = "resnet"\ndepth = 18\n[training]\nepochs = 1\nbatch_size = 8\n'
+        '[pixels]\nimage_size = 64\n[backbone]\nname = "two_layers"\n[training]\nepochs = 1\nbatch_size = 8\n'
         '[[explain]]\nmethod = "gradcam"\nlimit = 2\n'
     )
     ended = btkit("run", tmp_path / "r.toml", "--runs", tmp_path / "runs", "--name", "r")

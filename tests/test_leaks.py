@@ -19,6 +19,8 @@ from braintumor_kit.files import read_csv
 from braintumor_kit.recipe.load import load_source
 from braintumor_kit.recipe.tables import SplitTable
 
+pytestmark = pytest.mark.usefixtures("two_layers")
+
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 

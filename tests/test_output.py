@@ -5,10 +5,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from small_runs import OPTIONS
+from small_runs import TINY
 from test_resume import command
 
 from braintumor_kit.files import read_json
+
+pytestmark = pytest.mark.usefixtures("two_layers")
 
 FULL = Path("/dev/full")
 BTKIT = [part for part in command() if part != "run"]
@@ -17,7 +19,7 @@ full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here,
 
 def run(tmp_path: Path, **streams: int) -> tuple[int, str]:
     """A run whose output goes elsewhere: its exit status, and how its record ended."""
-    begin = [*command("resnet_adam"), *OPTIONS, "--runs", str(tmp_path), "--name", "r"]
+    begin = [*command("resnet_adam"), *TINY, "--runs", str(tmp_path), "--name", "r"]
     status = subprocess.run(begin, check=False, **{"stdout": subprocess.DEVNULL, **streams}).returncode  # type: ignore[call-overload]
     return status, read_json(tmp_path / "r" / "record.json")["status"]
 

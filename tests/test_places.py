@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_runs import OPTIONS, same_results, whole_files
+from small_runs import TINY, same_results, whole_files
 from test_resume import command
 
 from braintumor_kit import files
@@ -16,7 +16,9 @@ from braintumor_kit.files import read_json
 from braintumor_kit.training import callbacks
 from braintumor_kit.training.callbacks import Clock
 
-BEGIN = ("run", "resnet_adam", *OPTIONS, "--name", "r", "--runs")
+pytestmark = pytest.mark.usefixtures("two_layers")
+
+BEGIN = ("run", "resnet_adam", *TINY, "--name", "r", "--runs")
 
 
 def test_a_run_folder_that_goes_away_does_not_come_back(
@@ -90,7 +92,7 @@ def test_where_no_run_can_be_is_told_before_any_work(runs: str, why: str, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
 
-def test_a_path_that_grows_too_long_inside_of_the_run(tmp_path: Path, finished: Path, btkit: Callable) -> None:
+def test_a_path_that_grows_too_long_inside_of_the_run(tmp_path: Path, finished_tiny: Path, btkit: Callable) -> None:
     """The run folder fits, what lies deepest in it does not; moved to a place with a shorter name, the run goes on."""
     longest = os.pathconf(tmp_path, "PC_PATH_MAX") - 43  # room for r/.writing-12345678-resolved.json
     runs = tmp_path
@@ -107,7 +109,7 @@ def test_a_path_that_grows_too_long_inside_of_the_run(tmp_path: Path, finished: 
     subprocess.run(["bash", "-c", f"{descend} mv r {tmp_path / 'short'}"], check=True)
     whole_files(tmp_path / "short")
     assert btkit("run", "--resume", tmp_path / "short", "--accept-changes").status == 0
-    assert same_results(tmp_path / "short", finished)
+    assert same_results(tmp_path / "short", finished_tiny)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_what_the_system_refuses_is_told_with_what_to_do(
 
 
 def test_a_disk_that_becomes_read_only(
-    disk: Callable[..., Path], finished: Path, btkit: Callable, monkeypatch: pytest.MonkeyPatch
+    disk: Callable[..., Path], finished_tiny: Path, btkit: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(self: Clock, epoch: int, logs: object = None) -> None:
         raise KeyboardInterrupt
@@ -156,13 +158,15 @@ def test_a_disk_that_becomes_read_only(
     assert f"'{runs}' is no folder that may be written to." in ended.err
     disk(2000)
     assert btkit("run", "--resume", runs / "r").status == 0
-    assert same_results(runs / "r", finished)
+    assert same_results(runs / "r", finished_tiny)
 
 
-def test_a_finished_run_on_a_read_only_disk_is_used(disk: Callable[..., Path], finished: Path, tmp_path: Path) -> None:
+def test_a_finished_run_on_a_read_only_disk_is_used(
+    disk: Callable[..., Path], finished_tiny: Path, tmp_path: Path
+) -> None:
     """Results go elsewhere."""
     runs = disk(2000)
-    shutil.copytree(finished, runs / "r")
+    shutil.copytree(finished_tiny, runs / "r")
     disk(2000, read_only=True)
     call = [part for part in command() if part != "run"]
     explain = ["explain", str(runs / "r"), "--method", "gradcam", "--limit", "1"]

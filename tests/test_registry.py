@@ -118,6 +118,7 @@ def test_two_of_one_name_are_an_error_that_names_both(folder: Path) -> None:
     assert registry.find("source", "figshare").name == "figshare"
 
 
+@pytest.mark.usefixtures("warm_checks")
 def test_a_faulty_plugin_disturbs_no_list_and_verify_shows_it(folder: Path, btkit: Callable) -> None:
     put(folder, "faulty", "raise OSError('no scanner')")
     assert "faulty" in btkit("--plugins", folder, "plugins", "list").out

@@ -10,18 +10,20 @@ import pytest
 from braintumor_kit.files import read_json, write_json
 from braintumor_kit.workflows.results import differences
 
+pytestmark = pytest.mark.usefixtures("two_layers")
+
 SMALL = [
     item
     for value in (
         "source.patients=12", "source.size=64", "pixels.image_size=32", "training.epochs=2", "training.batch_size=8",
-        "training.precision=float32", "backbone.depth=18", "explain=[]",
+        "training.precision=float32", "backbone.name=two_layers", "explain=[]",
     )
     for item in ("--set", value)
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(two_layers: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from braintumor_kit.commands.main import run_command_line
 
     runs = tmp_path_factory.mktemp("runs")

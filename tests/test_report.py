@@ -13,25 +13,27 @@ import yaml
 from pages import VIEWS, chromium, file_url, opened, overflow, violations
 from PIL import Image
 from playwright.sync_api import Browser
-from small_runs import TRAINING, copy_run
+from small_runs import TINY, copy_run
 
 from braintumor_kit.files import read_csv, read_json
 from braintumor_kit.report.caveats import caveats
 from braintumor_kit.report.page import figure_text, interval_text, markdown_cell, signed_text
 from braintumor_kit.report.run_page import class_counts, surest_first
 
+pytestmark = pytest.mark.usefixtures("two_layers")
+
 NAME = '<img src=x onerror="alert(1)"> & $\\frac'
 """A class of a data set."""
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(two_layers: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs with reports: `one` with patients and masks, `folds` of three, `slices` of pictures whose patients nobody
     knows, with a class of HTML."""
     from braintumor_kit.commands.main import run_command_line
 
     root = tmp_path_factory.mktemp("reported")
-    options = [word for value in TRAINING if value != "report=false" for word in ("--set", value)]
+    options = ["report=true" if word == "report=false" else word for word in TINY]
     options += ["--runs", str(root)]
     folds = ["--set", "split.method=kfold", "--set", "split.folds=3"]
     assert run_command_line(["run", "resnet_adam", *options, "--name", "one"]) == 0
@@ -53,7 +55,7 @@ def _pictures(folder: Path) -> Path:
             Image.fromarray(picture).save(folder / label / f"{number}.png")
     (folder / "recipe.toml").write_text(
         '[source]\nname = "image_folder"\nroot = "."\n[split]\nmethod = "stratified"\n[pixels]\nimage_size = 48\n'
-        '[backbone]\nname = "resnet"\ndepth = 18\nweights = "none"\n[training]\nepochs = 1\nbatch_size = 8\n'
+        '[backbone]\nname = "two_layers"\n[training]\nepochs = 1\nbatch_size = 8\n'
         'precision = "float32"\n[[explain]]\nmethod = "gradcam"\nlimit = 2\n'
     )
     return folder / "recipe.toml"
@@ -146,6 +148,7 @@ def test_a_report_of_folds_pools_them_and_leads_to_each(runs: Path) -> None:
         assert (runs / "folds" / f"fold-{number}" / "report.html").is_file()
         assert f"fold-{number} {fold['accuracy']:.3f}" in words
     assert "3 trainings, one a fold, with one seed" in words
+    assert "weights at the start: those that the plugin makes" in words  # whose options have no `weights`
 
 
 def test_without_patients_it_says_so_and_a_class_of_html_is_text(runs: Path) -> None:

@@ -21,9 +21,11 @@ SMALL = (
     "--set=training.precision=float32",
 )  # fmt: skip
 
-
 BRIEF = ("--set=explain=[]", "--set=report=false")
 """Without what takes the time and is looked at elsewhere."""
+
+TWO_LAYERS = "--set=backbone.name=two_layers"
+"""With the fixture of that name: where any network will do."""
 
 
 def small_run(runs: Path, name: str, *more: str) -> Path:
@@ -245,8 +247,9 @@ def test_two_runs_of_one_name_are_refused(run: Path, runs: Path, btkit: Callable
     assert "exists already; choose another --name" in ended.err
 
 
+@pytest.mark.usefixtures("two_layers")
 def test_json_is_all_that_stands_on_standard_output(runs: Path, btkit: Callable) -> None:
-    ended = btkit("run", "resnet_adam", *SMALL, *BRIEF, "--runs", runs, "--name", "json", "--json")
+    ended = btkit("run", "resnet_adam", *SMALL, *BRIEF, TWO_LAYERS, "--runs", runs, "--name", "json", "--json")
     result = json.loads(ended.out)
     assert result["metrics"] == load(Path(result["run"]) / "metrics.json")
 
@@ -293,7 +296,19 @@ def test_a_run_among_the_images_is_refused(file_run: tuple[Path, Path], btkit: C
 def test_a_recipe_that_explains_leaves_its_explanations(run: Path, runs: Path, btkit: Callable) -> None:
     recipe = runs / "explaining.toml"
     recipe.write_text(f'extends = "{run / "recipe.toml"}"\n[[explain]]\nmethod = "gradcam"\nlimit = 5\n')
-    ended = btkit("run", recipe, *SMALL, "--set", "training.epochs=1", "--runs", runs, "--name", "explained")
+    ended = btkit(
+        "run",
+        recipe,
+        *SMALL,
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "report=false",
+        "--runs",
+        runs,
+        "--name",
+        "explained",
+    )
     assert ended.status == 0
     folder = runs / "explained" / "explanations"
     rows = read_csv(folder / "explanations.csv")

@@ -9,7 +9,7 @@ from braintumor_kit.contracts import backbones, explainers, plugin, sources
 from braintumor_kit.registry import Registry
 from braintumor_kit.testing.run import Examination
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "warm_checks")
 
 FOLDER = Path(__file__).with_name("wrong_plugins")
 FILES = {f"{path.parent.name}/{path.stem}": path for path in sorted(FOLDER.glob("*/*.py"))}

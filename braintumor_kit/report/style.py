@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from braintumor_kit.files import whole
 
@@ -38,11 +39,23 @@ _STYLE: Any = {
 }
 
 
+class _Figure(Figure):
+    """A figure that is drawn once: to lay it out, matplotlib draws it with a renderer that puts nothing to paper, and
+    then again for the file. What is left of the first time is where things lie, which needs no drawing."""
+
+    def draw(self, renderer: Any) -> None:
+        engine = self.get_layout_engine()  # none any more where it is drawn for the file
+        if isinstance(engine, ConstrainedLayoutEngine):
+            engine.execute(self)
+        else:
+            super().draw(renderer)
+
+
 @contextmanager
 def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of that size in inches, saved whole to `path` when the block ends well; no global state changes."""
     with matplotlib.rc_context(_STYLE):
-        drawn = Figure(figsize=(width, height), layout="constrained")
+        drawn = _Figure(figsize=(width, height), layout="constrained")
         yield drawn
         with whole(path) as beside:
             drawn.savefig(beside)

@@ -12,6 +12,9 @@ from braintumor_kit.commands.main import run_command_line
 from braintumor_kit.recipe.load import load_source
 from braintumor_kit.workflows import draw_explanations
 
+ALONE = ("--set=explain=[]", "--set=report=false")
+"""Without maps of its own: tests make theirs."""
+
 
 @pytest.fixture(scope="package")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -20,7 +23,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def run(runs: Path) -> Path:
-    assert run_command_line(["run", "resnet_adam", *SMALL, "--runs", str(runs), "--name", "first"]) == 0
+    assert run_command_line(["run", "resnet_adam", *SMALL, *ALONE, "--runs", str(runs), "--name", "first"]) == 0
     return runs / "first"
 
 
