@@ -19,6 +19,8 @@ from braintumor_kit.bench.rows import Row
 from braintumor_kit.commands.bench import GROUPS
 from braintumor_kit.errors import WorkError
 
+pytestmark = pytest.mark.alone
+
 
 def benched(out: Path, groups: tuple[str, ...], rounds: int) -> dict[str, Any]:
     """What `btkit bench` tells of ResNet-18 on pictures of 64 pixels."""

@@ -18,6 +18,8 @@ from braintumor_kit.data.cache import cache_key, decoded_slices
 from braintumor_kit.errors import InputError, WorkError
 from braintumor_kit.files import read_json
 
+pytestmark = pytest.mark.alone
+
 __all__ = ["folder"]
 EVERY = np.arange(200)
 

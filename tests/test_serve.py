@@ -31,6 +31,8 @@ from braintumor_kit.serve.guard import Guard, is_loopback
 from braintumor_kit.serve.limits import Limits
 from braintumor_kit.serve.server import impatient
 
+pytestmark = pytest.mark.alone
+
 TOKEN = "a-token-of-this-test"
 
 

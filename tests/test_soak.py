@@ -14,6 +14,8 @@ from test_resume import SMALL, assert_same_runs, begun, command
 
 from braintumor_kit.files import read_csv
 
+pytestmark = pytest.mark.alone
+
 EPOCHS = 8
 OPTIONS = [item for value in (*SMALL, "training.checkpoint_seconds=0.3") for item in ("--set", value)]
 INTERRUPTED = (130, -signal.SIGINT)

@@ -12,6 +12,8 @@ from PIL import Image
 from braintumor_kit.model.build import build_classifier
 from braintumor_kit.registry import Registry
 
+pytestmark = pytest.mark.alone
+
 HEAVY = (
     "torch", "keras", "keras_hub", "numpy", "PIL", "scipy", "sklearn", "matplotlib", "tensorflow", "pydantic",
     "torchvision", "torch._inductor", "timm", "pandas", "nibabel", "nilearn", "kagglehub", "safetensors",
