@@ -2,6 +2,7 @@
 one is lost."""
 
 import os
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -222,7 +223,16 @@ class _Pool:
 def _as_raised(error: Any) -> BaseException:
     """What the work itself raised, out of what Ray made of it."""
     cause = error.cause
-    return cause if isinstance(cause, BtkitError) else error
+    if isinstance(cause, BtkitError):
+        return cause
+    missing = re.search(r"No module named '(\w+)[\w.]*'|cannot import name .*", str(error))
+    if missing:
+        return InputError(
+            f"a machine of the Ray cluster lacks what this one has ({missing[0]}): install the same btkit and plugins "
+            "everywhere."
+        )
+    fault: BaseException = error
+    return fault
 
 
 def _cause(error: Exception) -> str:

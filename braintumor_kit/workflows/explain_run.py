@@ -1,6 +1,7 @@
 """What `btkit explain` explains: a split of a run, or picture files; and the whole way from there to the folder."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from braintumor_kit.interrupts import interrupted
 from braintumor_kit.locks import alone, beside
 from braintumor_kit.memory import kept_memory
 from braintumor_kit.model.precision import resolve_precision
-from braintumor_kit.progress import Reporter
+from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, find_run, fold_runs, table_of
 from braintumor_kit.workflows.draw_explanations import draw_summary
@@ -89,15 +90,16 @@ def _explain(
 ) -> tuple[dict[str, Any] | None, list[BadImage]]:
     folder = ExplanationFolder.begin(place, settings_of(planned, wish.precision, wish.drawing))
     work = Explaining(folder.place, folder.beside, wish.precision, wish.drawing, asked, tuple(planned))
-    bad = _make_maps(folder, work, engine, reporter)
-    if wish.drawing.style != "none":
-        _draw_overlays(folder, work, engine, reporter)
-    write_map_volumes(folder, planned, wish.drawing, reporter)
-    metrics = None
-    if wish.evaluation:
-        metrics = evaluate_explanations(folder, planned, wish.precision, wish.evaluation, reporter)
-        write_json(folder.beside / "explanation_metrics.json", metrics)
-    draw_summary(folder, planned)
+    with log_to(folder.beside) if asked else nullcontext():  # explanations of a run are told in the run's own log
+        bad = _make_maps(folder, work, engine, reporter)
+        if wish.drawing.style != "none":
+            _draw_overlays(folder, work, engine, reporter)
+        write_map_volumes(folder, planned, wish.drawing, reporter)
+        metrics = None
+        if wish.evaluation:
+            metrics = evaluate_explanations(folder, planned, wish.precision, wish.evaluation, reporter)
+            write_json(folder.beside / "explanation_metrics.json", metrics)
+        draw_summary(folder, planned)
     folder.finish()
     return metrics, bad
 

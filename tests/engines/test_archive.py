@@ -235,7 +235,7 @@ def test_an_object_store_over_a_cluster_that_loses_a_process(
     assert btkit("predict", finished, bucket, "--out", local, "--cpus", 1).status == 2  # two cannot be read
 
     def one_that_answers() -> int | None:
-        return next(iter(workers()), None) if any((mine / "predictions").glob("part-*")) else None
+        return next(iter(workers(cluster)), None) if any((mine / "predictions").glob("part-*")) else None
 
     killing = kill_when(one_that_answers)
     ended = btkit("predict", finished, bucket, "--out", mine, "--cpus", 1, "--engine", cluster.btkit)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from works import AlwaysLost, Doubles, Heard, LosesOnce, Refuses, Slow
+from works import AlwaysLost, Doubles, Heard, Lacks, LosesOnce, Refuses, Slow
 
 from braintumor_kit.engines import connection
 from braintumor_kit.engines.choose import engine_of
@@ -80,6 +80,14 @@ def test_what_the_work_raises_is_raised(cluster: Any) -> None:
         pytest.raises(InputError, match="number 5 is odd in every way"),
     ):
         list(engine.each(Refuses(), [5]))
+
+
+def test_a_machine_that_lacks_a_module_is_told(cluster: Any) -> None:
+    with (
+        engine_of(cluster.btkit, 1, 0, Reporter()) as engine,
+        pytest.raises(InputError, match=r"lacks what this one has .No module named 'no_such_module'"),
+    ):
+        list(engine.each(Lacks(), [1]))
 
 
 @pytest.mark.parametrize(

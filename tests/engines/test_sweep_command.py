@@ -147,7 +147,7 @@ def test_a_cluster_that_loses_a_process_leaves_the_same(
     mine = tmp_path / "sweep"
 
     def one_that_trains() -> int | None:
-        return next(iter(workers()), None) if any(mine.glob("trial-*/checkpoints/*")) else None
+        return next(iter(workers(cluster)), None) if any(mine.glob("trial-*/checkpoints/*")) else None
 
     killing = kill_when(one_that_trains)
     ended = btkit("run", "resnet_adam", *RATES, "--runs", tmp_path, "--name", "sweep", "--engine", cluster.btkit)

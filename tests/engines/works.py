@@ -106,3 +106,13 @@ class Slow(Work[int, int]):
             time.sleep(self.seconds)
             (self.folder / f"end-{number}").touch()
         return number
+
+
+@dataclass(frozen=True)
+class Lacks(Work[int, int]):
+    """Needs a module that is not there."""
+
+    def open(self) -> Callable[[int], int]:
+        import no_such_module  # type: ignore[import-not-found]
+
+        return no_such_module.do  # type: ignore[no-any-return]
