@@ -63,7 +63,6 @@ class _Member:
     """A process of the pool, and what it is at."""
 
     handle: Any
-    ready: Any
     where: str = "a new process"
     task: int | None = None
 
@@ -80,8 +79,6 @@ class RayEngine:
     Raises:
         InputError: where no machine has room for a task.
     """
-
-    name = "ray"
 
     def __init__(self, ray: Any, cpus: int, gpus: float, reporter: Reporter) -> None:
         self.ray, self.cpus, self.gpus, self.reporter = ray, cpus, gpus, reporter
@@ -132,6 +129,7 @@ class _Pool:
         self._todo, self._attempts = deque[int](), Counter[int]()
         self._members: dict[Any, _Member] = {}  # by what is waited for: that it is ready, or that it has done its task
         self._idle: list[_Member] = []
+        self._lost_early = 0
         environment = {name: value for name, value in os.environ.items() if name.startswith(SENT)}
         remote = engine.ray.remote(num_cpus=engine.cpus, num_gpus=engine.gpus, max_restarts=0)(Worker)
         self._begin: Callable[[], Any] = lambda: remote.remote(environment, os.getcwd(), engine.cpus)
@@ -167,8 +165,7 @@ class _Pool:
 
     def _grow(self) -> None:
         handle = self._begin()
-        member = _Member(handle, handle.about.remote())
-        self._members[member.ready] = member
+        self._members[handle.about.remote()] = _Member(handle)
 
     def _hand_out(self) -> None:
         while self._todo and self._idle:
@@ -178,6 +175,7 @@ class _Pool:
             self._members[member.handle.do.remote(self._sent, self._tasks[member.task])] = member
 
     def _welcome(self, member: _Member, about: tuple[str, int, Mapping[str, str | None]]) -> None:
+        self._lost_early = 0
         host, process, packages = about
         member.where = f"process {process} on {host}"
         here = package_versions()
@@ -191,6 +189,12 @@ class _Pool:
         """Puts back what a lost process was at, and begins another."""
         cause = _cause(error)
         if member.task is None:
+            self._lost_early += 1
+            if self._lost_early == ATTEMPTS:
+                raise _lacking(error) or WorkError(
+                    f"{ATTEMPTS} processes of the Ray cluster, one after the other, were lost before they had a task: "
+                    f"{cause}. What is done is kept, and the same command goes on."
+                ) from error
             self._engine.reporter.say(f"{member.where} was lost before it had a task ({cause})", "lost")
         else:
             task = self.work.name(self._tasks[member.task])
@@ -222,17 +226,19 @@ class _Pool:
 
 def _as_raised(error: Any) -> BaseException:
     """What the work itself raised, out of what Ray made of it."""
-    cause = error.cause
-    if isinstance(cause, BtkitError):
-        return cause
-    missing = re.search(r"No module named '(\w+)[\w.]*'|cannot import name .*", str(error))
-    if missing:
-        return InputError(
-            f"a machine of the Ray cluster lacks what this one has ({missing[0]}): install the same btkit and plugins "
-            "everywhere."
-        )
-    fault: BaseException = error
-    return fault
+    cause: BaseException = error.cause
+    return cause if isinstance(cause, BtkitError) else _lacking(error) or error
+
+
+def _lacking(error: Exception) -> InputError | None:
+    """Where a machine could not even import the work: what it lacks; else None."""
+    missing = re.search(r"No module named '[\w.]+'|cannot import name '\w+'", str(error))
+    if missing is None:
+        return None
+    return InputError(
+        f"a machine of the Ray cluster lacks what this one has ({missing[0]}): install the same btkit and plugins "
+        "everywhere."
+    )
 
 
 def _cause(error: Exception) -> str:

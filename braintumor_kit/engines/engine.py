@@ -2,12 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Done = Callable[[Task], Result]
 
 ATTEMPTS = 3
 """So often one task is begun before those that lose the processes under it are taken for its fault."""
@@ -34,16 +32,8 @@ class Engine(Protocol):
     """Does tasks.
 
     Attributes:
-        name: "local" or "ray".
-        cpus: threads that one task works with.
         slots: tasks at a time.
     """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def cpus(self) -> int: ...
 
     @property
     def slots(self) -> int: ...
@@ -55,6 +45,3 @@ class Engine(Protocol):
             BtkitError: what the work raises, as it raised it.
             WorkError: where a task cannot be done because the processes at it are lost again and again.
         """
-
-
-Opened = AbstractContextManager[Engine]

@@ -24,33 +24,30 @@ class LocalEngine:
 
     threads: int | None
     reporter: Reporter
-    name: str = "local"
-
-    @property
-    def cpus(self) -> int:
-        return self.threads or cores()
 
     @property
     def slots(self) -> int:
         """Tasks at a time."""
-        return max(1, cores() // self.cpus)
+        return 1 if self.threads is None else max(1, cores() // self.threads)
 
     def each(self, work: Work[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
         if min(self.slots, len(tasks)) > 1:
-            yield from self._in_processes(work, tasks)
+            yield from self._in_processes(work, tasks, self.threads or 1)
             return
         with nullcontext() if self.threads is None else threads(self.threads):
             do = work.open()
             for task in tasks:
                 yield task, do(task)
 
-    def _in_processes(self, work: Work[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
+    def _in_processes(
+        self, work: Work[Task, Result], tasks: Sequence[Task], cpus: int
+    ) -> Iterator[tuple[Task, Result]]:
         left, attempts = list(tasks), 0
         while left:
             done = 0
             jobs = min(self.slots, len(left))
             try:
-                for result in in_workers(partial(do_in_process, work, self.cpus), left, jobs, timeout=None):
+                for result in in_workers(partial(do_in_process, work, cpus), left, jobs, timeout=None):
                     done, attempts = done + 1, 0
                     yield left[done - 1], result
                 return

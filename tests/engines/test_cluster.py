@@ -82,6 +82,22 @@ def test_what_the_work_raises_is_raised(cluster: Any) -> None:
         list(engine.each(Refuses(), [5]))
 
 
+def test_processes_that_never_come_up_are_given_up(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the machines have no btkit: the class of the workers cannot be made there."""
+    from braintumor_kit.engines import cluster as module
+
+    class Dies(module.Worker):
+        def __init__(self, *rest: Any) -> None:
+            raise ModuleNotFoundError("No module named 'braintumor_kit'")
+
+    monkeypatch.setattr(module, "Worker", Dies)
+    with (
+        engine_of(cluster.btkit, 1, 0, Reporter()) as engine,
+        pytest.raises(InputError, match=r"lacks what this one has .No module named 'braintumor_kit'"),
+    ):
+        list(engine.each(AlwaysLost(), [2]))
+
+
 def test_a_machine_that_lacks_a_module_is_told(cluster: Any) -> None:
     with (
         engine_of(cluster.btkit, 1, 0, Reporter()) as engine,
