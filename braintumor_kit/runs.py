@@ -69,6 +69,17 @@ class Run:
         return read_json(self.folder / "resolved.json")
 
 
+def refuse_sweep(run: Run) -> None:
+    """Says where the figures and models of a sweep are.
+
+    Raises:
+        InputError: where the run is one.
+    """
+    if run.is_sweep:
+        one = run.record.get("best_trial") or "trial-0001"
+        raise InputError(f"'{run.folder}' is a sweep and has a model a trial: name one, such as {run.folder / one}.")
+
+
 def fold_runs(run: Run) -> list[Run]:
     """The folds of a cross-validation, in order; none of a single training."""
     return [Run(run.folder / f"fold-{number}") for number in range(1, (run.folds or 0) + 1)]

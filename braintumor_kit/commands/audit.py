@@ -101,7 +101,7 @@ def _subject(
     from braintumor_kit.errors import InputError
     from braintumor_kit.recipe.load import load_recipe_data, load_source_data, recipe_of
     from braintumor_kit.recipe.shipped import find_recipe
-    from braintumor_kit.runs import find_run, is_run
+    from braintumor_kit.runs import find_run, is_run, refuse_sweep
 
     if source is not None:
         return None, load_source_data(source, overrides, known)
@@ -109,6 +109,7 @@ def _subject(
         if overrides:
             raise click.UsageError("--set goes with a recipe or --source; a run is audited as it was made.")
         run = find_run(recipe, Path())
+        refuse_sweep(run)
         if run.folds is not None:
             raise InputError(f"'{recipe}' is a cross-validation: audit one of its folds, such as {recipe}/fold-1.")
         return run, recipe_of(run.resolved, run.folder / "resolved.json", known)

@@ -11,7 +11,7 @@ from braintumor_kit.contracts import InputError
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import recipe_of, without_none
 from braintumor_kit.registry import Registry
-from braintumor_kit.runs import Run, update_record
+from braintumor_kit.runs import Run, refuse_sweep, update_record
 from braintumor_kit.workflows.results import differences, lacking
 from braintumor_kit.workflows.run import run_recipe
 from braintumor_kit.workflows.unchanged import changed_versions, use_threads_of
@@ -32,6 +32,7 @@ def repeat(
         InputError: where the run has not finished or is a fold, or as `run_recipe`.
         WorkError: as `run_recipe`.
     """
+    refuse_sweep(before)
     record, file = before.record, before.folder / "record.json"
     if record.get("status") != "finished":
         raise InputError(f"'{before.folder}' has not finished: there is nothing to compare with. Go on with --resume.")

@@ -14,7 +14,7 @@ from braintumor_kit.record import Record
 from braintumor_kit.report.caveats import reported_part
 from braintumor_kit.report.model_card import model_card
 from braintumor_kit.report.run_page import MISTAKES, Mistake, Told, run_page, surest_first
-from braintumor_kit.runs import Run, fold_runs, table_of
+from braintumor_kit.runs import Run, fold_runs, refuse_sweep, table_of
 
 REPORT, CARD = "report.html", "model_card.md"
 
@@ -78,6 +78,7 @@ def told_by(run: Run, linked: bool = False) -> Told:
     Raises:
         InputError: where the run has not finished, or a file of it is damaged.
     """
+    refuse_sweep(run)
     if not (run.folder / "metrics.json").is_file():
         raise InputError(f"run '{run.folder}' has no metrics.json: it has not finished.")
     metrics, explained = (

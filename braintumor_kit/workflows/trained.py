@@ -16,7 +16,7 @@ from braintumor_kit.model.infer import Predictor
 from braintumor_kit.model.load import is_channels_first, load_model
 from braintumor_kit.model.precision import PRECISIONS, resolve_precision
 from braintumor_kit.recipe.tables import PixelsTable
-from braintumor_kit.runs import Run, find_run
+from braintumor_kit.runs import Run, find_run, refuse_sweep
 from braintumor_kit.workflows.answering import Answerer, KerasAnswerer
 
 ONNX = ".onnx"
@@ -114,9 +114,7 @@ def trained_of(run: Run) -> Trained:
     """
     if run.folds is not None:
         raise InputError(f"'{run.folder}' is a cross-validation and has a model a fold: name one, {run.folder}/fold-1.")
-    if run.is_sweep:
-        one = run.record.get("best_trial") or "trial-0001"
-        raise InputError(f"'{run.folder}' is a sweep and has a model a trial: name one, such as {run.folder / one}.")
+    refuse_sweep(run)
     if not run.model_path.is_file():
         raise InputError(f"run '{run.folder}' has no model.keras: it has not finished.")
     return _with_words_of(run, load_model(run.model_path), run.model_path)

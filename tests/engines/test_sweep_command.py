@@ -105,12 +105,16 @@ def test_a_value_that_the_recipe_cannot_take_is_told_before_any_training(
     assert not list(tmp_path.iterdir())
 
 
-def test_models_are_the_trials_own(swept: Path, btkit: Callable[..., Any]) -> None:
-    ended = btkit("explain", swept)
+@pytest.mark.parametrize("command", ["explain", "evaluate", "report", "audit", "run"])
+def test_models_and_figures_are_the_trials_own(
+    command: str, swept: Path, tmp_path: Path, btkit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = btkit(command, swept)
     assert ended.status == 2
-    assert (
-        f"is a sweep and has a model a trial: name one, such as {swept / Run(swept).record['best_trial']}" in ended.err
-    )
+    best = swept / Run(swept).record["best_trial"]
+    assert f"is a sweep and has a model a trial: name one, such as {best}" in ended.err
+    assert not list(tmp_path.iterdir())
 
 
 def test_trials_that_fall_behind_stop(tmp_path: Path, btkit: Callable[..., Any]) -> None:
