@@ -17,7 +17,7 @@ from braintumor_kit.errors import InputError
 ANSWER = 4.0
 """Seconds within which a port has to answer."""
 
-HEALTH = 10.0
+HEALTH = 8.0
 """Seconds within which what answers has to say that it is Ray: by itself Ray would try for two minutes."""
 
 STORE = 512 * 2**20
