@@ -5,6 +5,7 @@ Nothing here holds all names at once: folders, object stores and manifests are g
 
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,19 +165,28 @@ def _stored(argument: str) -> Iterator[Entry]:
             yield Entry(place, place)
 
 
+_opening = threading.Lock()
+_systems: dict[str, Any] = {}
+
+
 def file_system(address: str) -> tuple[Any, str]:
-    """The file system of an address, and the name there.
+    """The file system of an address, and the name there. A process opens each once, for all of its threads: by itself
+    fsspec would open one a thread, all at the same time.
 
     Raises:
         InputError: where fsspec knows no such system, or a package for it is missing.
     """
     import fsspec
 
+    scheme, _, rest = address.partition("://")
+    root = f"{scheme}://{rest.partition('/')[0]}"
     try:
-        system, root = fsspec.core.url_to_fs(address)
+        with _opening:
+            if root not in _systems:
+                _systems[root] = fsspec.core.url_to_fs(address)[0]
+        return _systems[root], fsspec.core.strip_protocol(address)
     except (ImportError, ValueError) as error:  # which says what to install
         raise InputError(f"'{address}' cannot be opened: {error}.") from error
-    return system, root
 
 
 def _manifest(file: Any, name: str, folder: str) -> Iterator[Entry]:

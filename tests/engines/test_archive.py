@@ -13,6 +13,7 @@ from PIL import Image
 from test_same_files import content, kill_when, workers
 
 from braintumor_kit.archive import listing as listings
+from braintumor_kit.archive import reading
 from braintumor_kit.files import read_json
 from braintumor_kit.workflows import archive
 
@@ -203,6 +204,35 @@ def test_addresses_of_fsspec(finished: Path, pictures: Path, tmp_path: Path, btk
     assert "cannot be opened" in ended.err
 
 
+@pytest.mark.parametrize(("fails", "error", "read"), [(3, OSError("busy"), 5), (9, OSError("busy"), 4)])
+def test_a_store_that_refuses_is_asked_again(
+    fails: int, error: Exception, read: int, finished: Path, pictures: Path, tmp_path: Path, btkit: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """One picture is refused so often; the fourth time it is taken for unreadable."""
+    memory, _ = listings.file_system("memory:///busy")
+    asked: list[str] = []
+    for path in sorted(pictures.glob("scanner 0/*.png"))[:5]:
+        memory.pipe(f"/busy{fails}/{path.name}", path.read_bytes())
+    cat = memory.cat_file
+
+    def refuse(name: str, **options: Any) -> bytes:
+        if name.endswith("003.png"):
+            asked.append(name)
+            if len(asked) <= fails:
+                raise error
+        return bytes(cat(name, **options))
+
+    monkeypatch.setattr(memory, "cat_file", refuse)
+    monkeypatch.setattr(reading, "WAITS", (0.0, 0.0, 0.0))
+    btkit("predict", finished, f"memory://busy{fails}", "--out", tmp_path / "out")
+    assert len(table(tmp_path / "out")) == read
+    assert len(asked) == 4
+    assert [row["reason"].endswith("cannot be read: busy") for row in table(tmp_path / "out", "failed")] == [True] * (
+        5 - read
+    )
+
+
 @pytest.fixture
 def bucket(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The pictures in an S3 bucket of a server on this machine."""
@@ -216,6 +246,7 @@ def bucket(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(listings, "_systems", {})  # none that knows another server
     fs.S3FileSystem.clear_instance_cache()
     system = fs.S3FileSystem()
     system.mkdir("scans")
@@ -242,6 +273,8 @@ def test_an_object_store_over_a_cluster_that_loses_a_process(
     killing.join()
     assert "2 of 70 cannot be read" in ended.err
     assert "was lost" in (mine / "log.txt").read_text()
+    assert table(mine, "failed") == table(local, "failed")
+    assert table(mine) == table(local)
     assert content(mine, LOGS) == content(local, LOGS)
     assert len({row["id"] for row in table(mine)}) == len(table(mine)) == 68
 
