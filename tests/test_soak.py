@@ -10,14 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from test_resume import SMALL, assert_same_runs, begun, command
+from test_resume import assert_same_runs, begun, command
 
 from braintumor_kit.files import read_csv
 
 pytestmark = pytest.mark.alone
 
 EPOCHS = 8
-OPTIONS = [item for value in (*SMALL, "training.checkpoint_seconds=0.3") for item in ("--set", value)]
+REAL = (
+    "source.patients=16", "source.size=64", "pixels.image_size=64", f"training.epochs={EPOCHS}",
+    "training.batch_size=4", "training.precision=float32", "backbone.depth=18", "explain=[]",
+    "callbacks.reduce_lr_on_plateau.patience=1", "callbacks.reduce_lr_on_plateau.min_delta=1.0",
+    "training.checkpoint_seconds=0.3",
+)  # fmt: skip
+OPTIONS = [item for value in REAL for item in ("--set", value)]
 INTERRUPTED = (130, -signal.SIGINT)
 """Before Python has begun to run btkit, Ctrl-C ends it in its own way."""
 
