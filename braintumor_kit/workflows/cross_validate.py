@@ -14,7 +14,6 @@ from braintumor_kit.engines.engine import Engine
 from braintumor_kit.engines.local import LocalEngine
 from braintumor_kit.evaluation.metrics import HEADLINES, evaluate
 from braintumor_kit.files import make_folder, read_json, write_csv, write_json
-from braintumor_kit.model.precision import describe_device, resolve_precision
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
@@ -26,7 +25,7 @@ from braintumor_kit.workflows.material import Material, all_leaks
 from braintumor_kit.workflows.part import is_begun
 from braintumor_kit.workflows.report import write_report
 from braintumor_kit.workflows.results import pooled_results
-from braintumor_kit.workflows.unchanged import FOLLOWED, plugin_records, recipe_digest, split_digests
+from braintumor_kit.workflows.unchanged import FOLLOWED, described, split_digests
 
 
 def begin(
@@ -52,16 +51,11 @@ def _write_split(run: Run, materials: Sequence[Material]) -> None:
 
 def _description(recipe: Recipe, materials: Sequence[Material]) -> dict[str, Any]:
     return {
-        "recipe_name": recipe.path.stem,
-        "recipe": recipe.resolved(),
-        "device": describe_device(),
-        "precision": resolve_precision(recipe.tables.training.precision),
+        **described(recipe),
         "folds": len(materials),
         "classes": list(materials[0].dataset.classes),
         "samples": len(materials[0].dataset.samples),
         "data_digest": materials[0].dataset.digest,
-        "plugins": plugin_records(recipe),
-        "recipe_digest": recipe_digest(recipe),
         "split_digests": split_digests(materials),
         "leaks": leaks.as_json() if (leaks := all_leaks(materials)) else None,
         "reported_on": "test",

@@ -8,7 +8,6 @@ from typing import Any
 from braintumor_kit.contracts import InputError, WorkError
 from braintumor_kit.engines.engine import Engine
 from braintumor_kit.files import write_csv, write_json
-from braintumor_kit.model.precision import describe_device, resolve_precision
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe, recipe_of
 from braintumor_kit.recipe.problems import RecipeError
@@ -20,7 +19,7 @@ from braintumor_kit.sweep.trials import Trial, ends, search_of, trial_of
 from braintumor_kit.tracking.tracker import tracked
 from braintumor_kit.workflows.ending import ending_recorded
 from braintumor_kit.workflows.trial_work import Outcome, TrainTrial, base_of, selected_by
-from braintumor_kit.workflows.unchanged import plugin_records, recipe_digest
+from braintumor_kit.workflows.unchanged import described
 
 COLUMNS = ("trial", "status", "best_epoch", "epochs", "val_loss", "val_accuracy", "seconds", "reason")
 """Of `sweep.csv`, beside a column a key that varies."""
@@ -30,7 +29,7 @@ def check_values(recipe: Recipe, registry: Registry) -> None:
     """Finds, before any training, values of the space that the recipe cannot take: each alone, the others as they are.
 
     Raises:
-        RecipeError: with what is wrong with one of them.
+        InputError: with the first of them, and what is wrong with it.
     """
     table = _table(recipe)
     base = base_of(recipe)
@@ -52,12 +51,7 @@ def begin_sweep(
     """
     save_recipe(run, text, recipe.resolved())
     description = {
-        "recipe_name": recipe.path.stem,
-        "recipe": recipe.resolved(),
-        "device": describe_device(),
-        "precision": resolve_precision(recipe.tables.training.precision),
-        "plugins": plugin_records(recipe),
-        "recipe_digest": recipe_digest(recipe),
+        **described(recipe),
         "sweep": True,
         "selected_on": f"validation {selected_by(recipe).removeprefix('val_')}",
         **data,
@@ -114,6 +108,7 @@ def _write(run: Run, table: SweepTable, outcomes: Mapping[Trial, Outcome], selec
     ended = {trial: sign * outcome.best for trial, outcome in known.items()
              if outcome.status == "finished" and outcome.best is not None}  # fmt: skip
     best = max(ended, key=lambda trial: ended[trial]) if ended else None
+    values = {trial.name: {key: json.loads(value) for key, value in trial.values} for trial in known}
     keys = list(table.space)
     rows = [{**dict(trial.values), **outcome.row, "trial": trial.name} for trial, outcome in known.items()]
     header = ("trial", *keys, *COLUMNS[1:])
@@ -125,13 +120,11 @@ def _write(run: Run, table: SweepTable, outcomes: Mapping[Trial, Outcome], selec
             "selected_on": "validation",
             "best": best.name if best else None,
             "trials": [
-                {"trial": trial.name, "values": {key: json.loads(value) for key, value in trial.values}, **outcome.row}
-                for trial, outcome in known.items()
+                {"trial": trial.name, "values": values[trial.name], **outcome.row} for trial, outcome in known.items()
             ],
         },
     )
     curves = {trial.name: outcome.history for trial, outcome in known.items()}
-    values = {trial.name: {key: json.loads(value) for key, value in trial.values} for trial in known}
     ranges = {key: given.log for key, given in table.space.items() if isinstance(given, RangeTable)}
     sweep_figure(run.folder / "sweep.png", select, curves, values, ranges, best.name if best else None)
     return best

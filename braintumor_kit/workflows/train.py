@@ -19,7 +19,7 @@ from braintumor_kit.evaluation.certainty import save_certainty
 from braintumor_kit.evaluation.metrics import evaluate
 from braintumor_kit.files import make_folder, whole, write_csv, write_json
 from braintumor_kit.model.build import Classifier, build_classifier, bytes_of_file
-from braintumor_kit.model.precision import PRECISIONS, describe_device, keras_device, resolve_precision
+from braintumor_kit.model.precision import PRECISIONS, keras_device, resolve_precision
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
@@ -37,7 +37,7 @@ from braintumor_kit.workflows.material import Material
 from braintumor_kit.workflows.mistakes import explain_mistakes
 from braintumor_kit.workflows.report import write_report
 from braintumor_kit.workflows.results import results_of
-from braintumor_kit.workflows.unchanged import FOLLOWED, plugin_records, recipe_digest
+from braintumor_kit.workflows.unchanged import FOLLOWED, described
 
 
 def train_into(
@@ -141,12 +141,7 @@ def _follow_changes(run: Run, recipe: Recipe, material: Material, classifier: Cl
 def _description(recipe: Recipe, material: Material, classifier: Classifier) -> dict[str, Any]:
     dataset = material.dataset
     return {
-        "recipe_name": recipe.path.stem,
-        "recipe": recipe.resolved(),
-        "device": describe_device(),
-        "precision": resolve_precision(recipe.tables.training.precision),
-        "plugins": plugin_records(recipe),
-        "recipe_digest": recipe_digest(recipe),
+        **described(recipe),
         "classes": list(dataset.classes),
         "samples": len(dataset.samples),
         "groups": len({sample.group for sample in dataset.samples if sample.group is not None}) or None,

@@ -10,7 +10,7 @@ import torch
 
 from braintumor_kit.contracts import InputError
 from braintumor_kit.data.split import split_digest
-from braintumor_kit.model.precision import keras_device
+from braintumor_kit.model.precision import describe_device, keras_device, resolve_precision
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import ChosenPlugin, Recipe
 from braintumor_kit.runs import Run, commit, package_versions, update_record
@@ -36,6 +36,18 @@ MOST_THREADS = 1024
 def recipe_digest(recipe: Recipe) -> str:
     """SHA-256 of every value in force."""
     return hashlib.sha256(json.dumps(recipe.resolved(), sort_keys=True).encode()).hexdigest()
+
+
+def described(recipe: Recipe) -> dict[str, Any]:
+    """What every record says at the beginning of its recipe, and of what carries it out."""
+    return {
+        "recipe_name": recipe.path.stem,
+        "recipe": recipe.resolved(),
+        "device": describe_device(),
+        "precision": resolve_precision(recipe.tables.training.precision),
+        "plugins": plugin_records(recipe),
+        "recipe_digest": recipe_digest(recipe),
+    }
 
 
 def plugin_records(recipe: Recipe) -> dict[str, Any]:
