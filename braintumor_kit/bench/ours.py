@@ -17,9 +17,9 @@ from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import load_recipe
 from braintumor_kit.training.fit import fit
 from braintumor_kit.training.task import Task, Watch
+from braintumor_kit.workflows.learning import build, make_task
 from braintumor_kit.workflows.material import gather
 from braintumor_kit.workflows.open_data import open_dataset
-from braintumor_kit.workflows.train import build, make_task
 
 
 def fit_laps(settings: dict[str, Any], gate: Gate) -> None:

@@ -19,6 +19,7 @@ from braintumor_kit.commands.common import (
 )
 from braintumor_kit.commands.completion import recipes
 from braintumor_kit.commands.completion import runs as completed_runs
+from braintumor_kit.engines.torchrun import torchrun_rank
 from braintumor_kit.notice import NOTICE
 
 if TYPE_CHECKING:
@@ -106,7 +107,11 @@ def _run(
         checked = load_recipe(path, overrides, known)  # which imports the plugins that it names
 
         from braintumor_kit.workflows.run import run_recipe
+        from braintumor_kit.workflows.together import follow
 
+    if torchrun_rank():
+        follow(checked, engine)
+        ctx.exit()
     text = path.read_text(encoding="utf-8")
     return run_recipe(checked, text, runs, name, ["btkit", *sys.argv[1:]], reporter(), engine, known)
 
@@ -116,8 +121,12 @@ def _resume(ctx: click.Context, resumed: str, accept: bool, engine: str) -> "Run
 
     found = find_run(resumed, Path())
     with large_imports():
-        from braintumor_kit.workflows.run import resume
+        from braintumor_kit.workflows.run import recipe_of_run, resume
+        from braintumor_kit.workflows.together import follow
 
+    if torchrun_rank():
+        follow(recipe_of_run(found, registry(ctx)), engine)
+        ctx.exit()
     resume(found, ["btkit", *sys.argv[1:]], registry(ctx), reporter(), accept, engine)
     return found
 

@@ -2,7 +2,6 @@
 one is lost."""
 
 import os
-import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,10 @@ from typing import Any
 
 from braintumor_kit.backend import use_torch_backend
 from braintumor_kit.engines.engine import ATTEMPTS, Result, Task, Work
+from braintumor_kit.engines.ray_errors import cause, lacking
+from braintumor_kit.engines.ray_together import do_together_on_ray
 from braintumor_kit.engines.threads import use_threads
+from braintumor_kit.engines.together import JointWork, Tell
 from braintumor_kit.errors import BtkitError, InputError, WorkError
 from braintumor_kit.interrupts import raise_again
 from braintumor_kit.progress import Reporter
@@ -112,6 +114,17 @@ class RayEngine:
             self.close()
             raise
 
+    def together(self, work: JointWork, workers: int, hear: Tell) -> None:
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        total = int(sum(node.get("CPU", 0) for node in nodes))
+        cpus = min(self.cpus, max(1, total // workers))
+        if total < workers or sum(node.get("GPU", 0) for node in nodes) < workers * self.gpus:
+            wanted = f"{workers} CPUs" + (f" and {workers * self.gpus:g} GPUs" if self.gpus else "")
+            raise InputError(f"training.workers = {workers} wants {wanted}, and the Ray cluster has fewer.")
+        self.reporter.say(f"{workers} workers on the Ray cluster; threads of each: {cpus}", "workers")
+        room = {"CPU": cpus, **({"GPU": self.gpus} if self.gpus else {})}
+        do_together_on_ray(self.ray, work, workers, room, _sent(), hear)
+
     def close(self) -> None:
         """Ends its processes."""
         if self._pool is not None:
@@ -130,7 +143,7 @@ class _Pool:
         self._members: dict[Any, _Member] = {}  # by what is waited for: that it is ready, or that it has done its task
         self._idle: list[_Member] = []
         self._lost_early = 0
-        environment = {name: value for name, value in os.environ.items() if name.startswith(SENT)}
+        environment = _sent()
         remote = engine.ray.remote(num_cpus=engine.cpus, num_gpus=engine.gpus, max_restarts=0)(Worker)
         self._begin: Callable[[], Any] = lambda: remote.remote(environment, os.getcwd(), engine.cpus)
 
@@ -187,24 +200,24 @@ class _Pool:
 
     def _lose(self, member: _Member, error: Exception) -> None:
         """Puts back what a lost process was at, and begins another."""
-        cause = _cause(error)
+        why = cause(error)
         if member.task is None:
             self._lost_early += 1
             if self._lost_early == ATTEMPTS:
-                raise _lacking(error) or WorkError(
+                raise lacking(error) or WorkError(
                     f"{ATTEMPTS} processes of the Ray cluster, one after the other, were lost before they had a task: "
-                    f"{cause}. What is done is kept, and the same command goes on."
+                    f"{why}. What is done is kept, and the same command goes on."
                 ) from error
-            self._engine.reporter.say(f"{member.where} was lost before it had a task ({cause})", "lost")
+            self._engine.reporter.say(f"{member.where} was lost before it had a task ({why})", "lost")
         else:
             task = self.work.name(self._tasks[member.task])
             if self._attempts[member.task] >= ATTEMPTS:
                 raise WorkError(
-                    f"{ATTEMPTS} processes were lost while at {task}, the last one {member.where}: {cause}. What is "
+                    f"{ATTEMPTS} processes were lost while at {task}, the last one {member.where}: {why}. What is "
                     "done is kept, and the same command goes on."
                 ) from error
             self._engine.reporter.say(
-                f"{member.where} was lost at {task} ({cause}); that is begun again", "lost", task=task
+                f"{member.where} was lost at {task} ({why}); that is begun again", "lost", task=task
             )
             self._todo.appendleft(member.task)
         self._grow()
@@ -224,27 +237,12 @@ class _Pool:
             self._ray.kill(member.handle)
 
 
+def _sent() -> dict[str, str]:
+    """The environment variables that processes on other machines are given."""
+    return {name: value for name, value in os.environ.items() if name.startswith(SENT)}
+
+
 def _as_raised(error: Any) -> BaseException:
     """What the work itself raised, out of what Ray made of it."""
-    cause: BaseException = error.cause
-    return cause if isinstance(cause, BtkitError) else _lacking(error) or error
-
-
-def _lacking(error: Exception) -> InputError | None:
-    """Where a machine could not even import the work: what it lacks; else None."""
-    missing = re.search(r"No module named '[\w.]+'|cannot import name '\w+'", str(error))
-    if missing is None:
-        return None
-    return InputError(
-        f"a machine of the Ray cluster lacks what this one has ({missing[0]}): install the same btkit and plugins "
-        "everywhere."
-    )
-
-
-def _cause(error: Exception) -> str:
-    """Why a process was lost, in Ray's own words: the first line that says anything."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next(
-        (line for line in lines if "reason" in line.lower() or "died" in line.lower()),
-        lines[0] if lines else type(error).__name__,
-    )
+    raised: BaseException = error.cause
+    return raised if isinstance(raised, BtkitError) else lacking(error) or error

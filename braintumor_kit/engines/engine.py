@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from braintumor_kit.engines.together import JointWork, Tell
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -44,4 +46,15 @@ class Engine(Protocol):
         Raises:
             BtkitError: what the work raises, as it raised it.
             WorkError: where a task cannot be done because the processes at it are lost again and again.
+        """
+
+    def together(self, work: JointWork, workers: int, hear: Tell) -> None:
+        """Has several processes do one piece of work together.
+
+        Args:
+            hear: is given what they tell.
+
+        Raises:
+            BtkitError: what one of them raises.
+            WorkError: where one of them is lost. The others are ended.
         """

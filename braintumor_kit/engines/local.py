@@ -9,6 +9,7 @@ from typing import Any
 from braintumor_kit.engines.engine import ATTEMPTS, Result, Task, Work
 from braintumor_kit.engines.processes import WorkerLostError, in_workers
 from braintumor_kit.engines.threads import cores, threads, use_threads
+from braintumor_kit.engines.together import JointWork, Tell, do_together
 from braintumor_kit.errors import WorkError
 from braintumor_kit.progress import Reporter
 
@@ -38,6 +39,11 @@ class LocalEngine:
             do = work.open()
             for task in tasks:
                 yield task, do(task)
+
+    def together(self, work: JointWork, workers: int, hear: Tell) -> None:
+        cpus = min(self.threads or cores(), max(1, cores() // workers))
+        self.reporter.say(f"{workers} workers; threads of each: {cpus}", "workers")
+        do_together(work, workers, cpus, hear)
 
     def _in_processes(
         self, work: Work[Task, Result], tasks: Sequence[Task], cpus: int

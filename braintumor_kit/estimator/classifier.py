@@ -30,7 +30,7 @@ from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, end_record, find_run, start_record
 from braintumor_kit.training.fit import check, fit
 from braintumor_kit.training.task import Watch
-from braintumor_kit.workflows.train import build, make_task
+from braintumor_kit.workflows.learning import build, make_task
 from braintumor_kit.workflows.trained import trained_of
 
 KEYS = {

@@ -36,6 +36,9 @@ def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
         yield from _without_effect(("source",), tables["source"], "recover_patients", {"patient_index": (True,)})
     if tables.get("sweep") and split is not None and split.method == "kfold":
         yield ("sweep",), 'does not go with split.method = "kfold": choose first, then cross-validate what was chosen.'
+    if training is not None and training.workers > 1:
+        several = bool(tables.get("sweep")) or (split is not None and split.method == "kfold")
+        yield from _workers(training, several)
     if split is not None:
         yield from _split(split)
         yield from _explained_split(split, tables.get("explain", ()))
@@ -73,6 +76,13 @@ def _split(split: SplitTable) -> Iterator[tuple[Path_, str]]:
             ("split", "test"),
             f"validation and test take {taken:g} of the samples and leave none for training.",
         )
+
+
+def _workers(training: TrainingTable, several: bool) -> Iterator[tuple[Path_, str]]:
+    if several:
+        yield ("training", "workers"), "is for one training: --engine spreads folds and trials, a worker each."
+    if training.on_out_of_memory == "halve":
+        yield ("training", "on_out_of_memory"), 'is "stop" where several workers take steps together.'
 
 
 def _mlflow(table: MlflowTable) -> Iterator[tuple[Path_, str]]:

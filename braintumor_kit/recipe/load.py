@@ -16,7 +16,7 @@ from braintumor_kit.contracts.options import NameOrPathMark
 from braintumor_kit.recipe.conflicts import conflicts
 from braintumor_kit.recipe.layers import Layers, layers_of, read_layers
 from braintumor_kit.recipe.problems import Path_, Problem, RecipeError, explain
-from braintumor_kit.recipe.tables import RESERVED, ExplainTable, PluginTable, RecipeTable
+from braintumor_kit.recipe.tables import ExplainTable, PluginTable, RecipeTable
 from braintumor_kit.registry import PluginInfo, Registry
 
 ADDRESS = re.compile(r"[\w+-]{2,}:")
@@ -201,7 +201,7 @@ def _only_data(
     alone: bool = False,
 ) -> DataRecipe:
     """What layers say of the data; with `alone` there is no recipe, so that tables other than `only` are mistakes."""
-    problems = list(_reserved(layers))
+    problems: list[Problem] = []
     if alone:
         said = f"has no meaning here; {', '.join(only)} {'has' if len(only) == 1 else 'have'}."
         problems += [Problem("--set", (key,), said) for key in layers.values if key not in only]
@@ -215,7 +215,7 @@ def _only_data(
 
 
 def _check(layers: Layers, path: Path, registry: Registry) -> Recipe:
-    problems = list(_reserved(layers))
+    problems: list[Problem] = []
     _resolve_own_paths(layers)
     tables = _check_tables(layers, problems)
     source = _check_named("source", tables, layers, registry, problems)
@@ -251,19 +251,6 @@ def _resolve_own_paths(layers: Layers) -> None:
         values = layers.values.get(table)
         if isinstance(values, dict) and isinstance(values.get(key), str) and not ADDRESS.match(values[key]):
             values[key] = str(layers.origin((table, key)).folder / Path(values[key]).expanduser())
-
-
-def _reserved(layers: Layers) -> Iterator[Problem]:
-    """Takes what this version does not carry out yet from the values, with a problem for each."""
-    for key, (values, meaning) in RESERVED.items():
-        *tables, last = key.split(".")
-        holder: Any = layers.values
-        for table in tables:
-            holder = holder.get(table, {}) if isinstance(holder, dict) else {}
-        if isinstance(holder, dict) and last in holder and (not values or holder[last] in values):
-            place = (*tables, last)
-            del holder[last]
-            yield Problem(layers.origin(place).file, place, f"{meaning}: not in this version of btkit yet.")
 
 
 def _check_tables(layers: Layers, problems: list[Problem], only: Sequence[str] = ()) -> dict[str, Any]:

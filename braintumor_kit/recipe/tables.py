@@ -5,7 +5,6 @@ recipes to it, and everything below the recipe takes these records as its settin
 plugins' own and are checked against the plugins' own models.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -214,7 +213,24 @@ class TrainingTable(Table):
     epochs: int | None = Field(
         None, ge=1, le=100_000, description="Epochs, 30 by default; not beside phases, which have their own."
     )
-    batch_size: int = Field(32, ge=1, le=4096, description="Slices a step.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Slices a step, of each worker.")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Processes that train one network together (data-parallel), each on batch_size slices of every "
+        "step: on this machine, on a cluster with --engine ray, or under torchrun.",
+    )
+    scale_learning_rate: Literal["none", "linear", "sqrt"] = Field(
+        "none",
+        description="Multiply learning rates by the number of workers, as steps of so many times the slices may want "
+        "(Goyal et al. 2017), or by its root.",
+    )
+    sync_batch_norm: bool = Field(
+        False,
+        description="With several workers: normalise by the statistics of the whole step, at the cost of two messages "
+        "a layer; otherwise each worker normalises its own part.",
+    )
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="SGD is with Nesterov momentum 0.9.")
     learning_rate: float = Field(1e-4, gt=0, description="Learning rate, the highest where a schedule moves it.")
     weight_decay: float = Field(
@@ -252,7 +268,8 @@ class TrainingTable(Table):
     )
     compile: Literal["auto"] | bool = Field(
         "auto",
-        description="torch.compile; auto tries it on a GPU, in trainings of some length, and keeps the faster way.",
+        description="torch.compile; auto tries it on a GPU, in trainings of some length by one worker, and keeps the "
+        "faster way.",
     )
     schedule: ScheduleTable = Field(default_factory=ScheduleTable, description="Course of the learning rate.")
     phases: tuple[PhaseTable, ...] = Field((), description="Phases one after the other, such as head, then all.")
@@ -276,6 +293,11 @@ class TrainingTable(Table):
         if not self.phases and self.epochs is None:
             object.__setattr__(self, "epochs", 30)  # frozen from here on
         return self
+
+    @property
+    def rate_factor(self) -> float:
+        """What learning rates are multiplied by."""
+        return {"none": 1.0, "linear": float(self.workers), "sqrt": self.workers**0.5}[self.scale_learning_rate]
 
 
 class ReduceLROnPlateauTable(Table):
@@ -360,10 +382,3 @@ class RecipeTable(Table):
     report: bool = Field(
         True, description="Whether the run ends with report.html, model_card.md and maps of its worst mistakes."
     )
-
-
-RESERVED: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "training.workers": ((), "data-parallel training"),
-}
-"""What the recipe language has and this version of btkit does not carry out yet: a key, the values of it that are
-meant (none for any), and what it stands for."""

@@ -38,7 +38,11 @@ class Batches(keras.utils.PyDataset):
         stores: the split's samples; with several, views of the same samples, of which epoch e takes number e modulo
             their count.
         labels: of the same samples.
+        batch_size: slices a step, over all processes that train together.
         shuffle_seed: with a seed, each epoch visits them in its own order; None keeps the order.
+        rank, parts: which part of each step is taken, of how many that are as even as can be. Together they are the
+            step: each sample is seen once an epoch. Where a step has fewer samples than there are parts, an empty one
+            takes a sample of another's with a share of 0.
 
     Attributes:
         epoch: the epoch whose order and view are in force, set before it begins.
@@ -46,11 +50,18 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, stores: Sequence[Store], labels: Labels, batch_size: int, shuffle_seed: int | None = None
+        self,
+        stores: Sequence[Store],
+        labels: Labels,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        rank: int = 0,
+        parts: int = 1,
     ) -> None:
         super().__init__()
         self.stores, self.labels = tuple(stores), labels
         self.batch_size, self._seed = batch_size, shuffle_seed
+        self.rank, self.parts = rank, parts
         self._index_device, self._device = stores[0].index_device, stores[0].device
         self._one_hot = torch.from_numpy(np.eye(labels.classes, dtype=np.float32)[labels.numbers]).to(
             self._index_device
@@ -64,11 +75,11 @@ class Batches(keras.utils.PyDataset):
 
     def over(self, stores: Sequence[Store]) -> "Batches":
         """The same samples in the same order, with other inputs, such as features."""
-        return Batches(stores, self.labels, self.batch_size, self._seed)
+        return Batches(stores, self.labels, self.batch_size, self._seed, self.rank, self.parts)
 
     def of_size(self, size: int) -> "Batches":
         """The same samples in the same order, so many a step."""
-        return Batches(self.stores, self.labels, size, self._seed)
+        return Batches(self.stores, self.labels, size, self._seed, self.rank, self.parts)
 
     def __len__(self) -> int:
         return self.steps - self.skipped
@@ -87,10 +98,31 @@ class Batches(keras.utils.PyDataset):
         """Inputs (n, ...), such as uint8 slices (n, S, S, C); one-hot labels (n, classes); with class weights,
         weights (n,)."""
         step += self.skipped
-        rows = self._order()[step * self.batch_size : (step + 1) * self.batch_size]
+        rows = self._order()[self._part(step)]
         inputs = self.stores[self.epoch % len(self.stores)].take(rows)
         batch = (inputs, self._one_hot[rows].to(self._device))
         return batch if self._weights is None else (*batch, self._weights[rows].to(self._device))
+
+    def share(self, step: int) -> float:
+        """Of a step's slices, how much this part is."""
+        begin, end = self._bounds(step)
+        part = self._part(step)
+        return 0.0 if self._is_empty(step) else (part.stop - part.start) / (end - begin)
+
+    def _bounds(self, step: int) -> tuple[int, int]:
+        return step * self.batch_size, min((step + 1) * self.batch_size, self.samples)
+
+    def _is_empty(self, step: int) -> bool:
+        begin, end = self._bounds(step)
+        count = end - begin
+        return self.rank * count // self.parts == (self.rank + 1) * count // self.parts
+
+    def _part(self, step: int) -> slice:
+        begin, end = self._bounds(step)
+        if self._is_empty(step):
+            return slice(begin, begin + 1)
+        count = end - begin
+        return slice(begin + self.rank * count // self.parts, begin + (self.rank + 1) * count // self.parts)
 
     def _order(self) -> Tensor:
         if self._seed is not None and self._ordered[0] != self.epoch:

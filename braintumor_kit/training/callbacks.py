@@ -54,8 +54,9 @@ class Clock(keras.callbacks.Callback):
         self._trainee.epoch = self._batches.epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        self._trainee.step = batch + self._batches.skipped
-        seed_step(self._seed, self._trainee.epoch, self._trainee.step)
+        step = self._trainee.step = batch + self._batches.skipped
+        self._trainee.weight = self._batches.share(step) * self._batches.parts
+        seed_step(self._seed, self._trainee.epoch, step, self._batches.rank)
 
 
 class Steps(keras.callbacks.Callback):
@@ -128,9 +129,9 @@ def _number(value: Any) -> float | None:
 
 
 class History(keras.callbacks.Callback):
-    """Keeps `history.csv` whole after every epoch and passes each new row on."""
+    """Keeps `history.csv` whole after every epoch, where this process is to, and passes each new row on."""
 
-    def __init__(self, path: Path, batches: Batches, listeners: Sequence[Callable[[Epoch], None]]) -> None:
+    def __init__(self, path: Path | None, batches: Batches, listeners: Sequence[Callable[[Epoch], None]]) -> None:
         super().__init__()
         self._path, self._samples, self._listeners = path, batches.samples, listeners
         self.epochs: list[Epoch] = []
@@ -175,6 +176,8 @@ class History(keras.callbacks.Callback):
         self._write()
 
     def _write(self) -> None:
+        if self._path is None:
+            return
         names = [field.name for field in fields(Epoch)]
         write_csv(self._path, names, [list(asdict(item).values()) for item in self.epochs])
 
@@ -190,14 +193,18 @@ class BestWeights(keras.callbacks.Callback):
         folder: for the file.
         monitor: what selects, "val_accuracy" or "val_loss".
         average: is kept in the place of the weights, where there is one.
+        writes: False where another process keeps them.
 
     Attributes:
         best: the best value so far.
         epoch: its epoch, counted from 1; 0 before the first.
     """
 
-    def __init__(self, network: keras.Model, folder: Path, monitor: str, average: WeightAverage | None) -> None:
+    def __init__(
+        self, network: keras.Model, folder: Path, monitor: str, average: WeightAverage | None, writes: bool = True
+    ) -> None:
         super().__init__()
+        self._writes = writes
         self._network, self._folder, self._monitor, self._average = network, folder, monitor, average
         self._sign = -1.0 if monitor == "val_loss" else 1.0
         self.best, self.epoch = -math.inf * self._sign, 0
@@ -215,6 +222,8 @@ class BestWeights(keras.callbacks.Callback):
         if self._sign * value <= self._sign * self.best:
             return
         self.best, self.epoch = value, epoch + 1
+        if not self._writes:
+            return
         averaged = self._average.applied() if self._average else nullcontext()
         with averaged, whole(self.path, bytes_of_file(self._network), lasting=True) as beside:
             self._network.save_weights(beside)
@@ -256,6 +265,8 @@ class BestWeights(keras.callbacks.Callback):
             ) from error
 
     def _tidy(self) -> None:
+        if not self._writes:
+            return
         for old in self._folder.glob(f"best-*{WEIGHTS}"):
             if old != self.path:
                 with suppress(OSError):  # it costs room and no more

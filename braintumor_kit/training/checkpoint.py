@@ -149,6 +149,7 @@ class Keeper(keras.callbacks.Callback):
         steps: steps of a whole epoch.
         check: called before each checkpoint; raises where what was trained is not worth keeping.
         seconds: between two checkpoints inside an epoch; None finds what costs little.
+        writes: False where another process writes them.
 
     Attributes:
         position: of the latest checkpoint.
@@ -165,12 +166,14 @@ class Keeper(keras.callbacks.Callback):
         steps: int,
         check: Callable[[], None],
         seconds: float | None = None,
+        writes: bool = True,
     ) -> None:
         super().__init__()
         self._path, self._trainee, self._network, self._check = path, trainee, network, check
         self._averages, self._remembering, self._steps, self._seconds = averages, remembering, steps, seconds
         self._memories, self._metrics_kept = begin.memories, begin.group("metrics")
         self._written, self._cost = time.monotonic(), 0.0
+        self._writes = writes
         self.position = begin.position
         trainee.optimizer.build(trainee.trainable_variables)
         if begin.tensors:
@@ -201,7 +204,8 @@ class Keeper(keras.callbacks.Callback):
         self._check()
         began = time.monotonic()
         self._memories = {name: callback.memory() for name, callback in self._remembering.items()}
-        save_checkpoint(self._path, Checkpoint(position, self._tensors(position.step > 0), self._memories))
+        if self._writes:
+            save_checkpoint(self._path, Checkpoint(position, self._tensors(position.step > 0), self._memories))
         self.position, self._written = position, time.monotonic()
         self._cost = self._written - began
 

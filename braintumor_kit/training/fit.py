@@ -48,6 +48,7 @@ from braintumor_kit.training.checkpoint import (
 from braintumor_kit.training.compiled import compile_where_it_pays
 from braintumor_kit.training.features import Features, Frozen, feature_stores, frozen_part
 from braintumor_kit.training.finite import FiniteLoss
+from braintumor_kit.training.group import ALONE, Alike, Group, SumOverGroup
 from braintumor_kit.training.optimizers import make_optimizer
 from braintumor_kit.training.out_of_memory import with_less_memory
 from braintumor_kit.training.task import Fitted, Task, Watch
@@ -74,6 +75,7 @@ def fit(
     watch: Watch,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     resume: bool = False,
+    group: Group = ALONE,
 ) -> Fitted:
     """Trains phase by phase and leaves the classifier with the weights of the best epoch.
 
@@ -82,18 +84,21 @@ def fit(
         callbacks: further ones.
         resume: go on from the checkpoint in the folder, on the same trajectory: in float32 on a CPU the history, times
             aside, and the weights are those of a training that was never interrupted, bit for bit.
+        group: of the processes that train together, whose parts the task's batches are; the first writes the files,
+            and all have to see the folder.
 
     Raises:
         WorkError: where the loss is not finite, memory does not suffice, or a file cannot be written.
         InputError: where there is no checkpoint to go on from, or it is not of this network.
     """
     checkpoint = load_checkpoint(folder / LATEST) if resume else None
-    make_folder((folder / LATEST).parent, parents=False)
+    if group.writes:
+        make_folder((folder / LATEST).parent, parents=False)
     if checkpoint is not None:
         task = task.of_batch_size(_batch_size(checkpoint.position.batch_size, task))
     while True:
         try:
-            return _fit(classifier, task, folder, watch, callbacks, checkpoint)
+            return _fit(classifier, task, folder, watch, callbacks, checkpoint, group)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -111,12 +116,15 @@ def _fit(
     watch: Watch,
     callbacks: Sequence[keras.callbacks.Callback],
     checkpoint: Checkpoint | None,
+    group: Group,
 ) -> Fitted:
     training = task.training
-    listeners = [watch.epoch, *([tensorboard_writer(folder / "tensorboard")] if task.callbacks.tensorboard else [])]
-    history = History(folder / "history.csv", task.train, listeners)
+    group.take_over([variable.value for variable in classifier.model.variables])
+    draws_curves = task.callbacks.tensorboard and group.writes
+    listeners = [watch.epoch, *([tensorboard_writer(folder / "tensorboard")] if draws_curves else [])]
+    history = History(folder / "history.csv" if group.writes else None, task.train, listeners)
     average = WeightAverage(classifier.model.variables, training.ema) if training.ema else None
-    best = BestWeights(classifier.logits, folder / "checkpoints", training.select, average)
+    best = best_weights(classifier, folder, training, average, group.writes)
     steps = Steps(watch.step, task.train.steps, sum(phase.epochs for phase in phases(training)))
     always = [history, *([average] if average else []), best, steps, *callbacks]
     remembering: dict[str, Remembers] = {"history": history, "best": best, **({"average": average} if average else {})}
@@ -132,9 +140,21 @@ def _fit(
             begin = _beginning(number, phase, len(history.epochs), task.train.batch_size, checkpoint)
             if begin is not None:
                 kept = Kept(folder / LATEST, begin, averages, remembering)
-                _run_phase(phase, kept, classifier, task, always, watch)
-    best.restore()
+                _run_phase(phase, kept, classifier, task, always, watch, group)
+    if group.writes:
+        best.restore()
     return Fitted(tuple(history.epochs), best.epoch, best.best, task.train.batch_size)
+
+
+def best_weights(
+    classifier: Classifier,
+    folder: Path,
+    training: TrainingTable,
+    average: WeightAverage | None = None,
+    writes: bool = True,
+) -> BestWeights:
+    """Keeper of the weights of the best epoch, in a run folder."""
+    return BestWeights(classifier.logits, folder / "checkpoints", training.select, average, writes)
 
 
 def _batch_size(kept: int, task: Task) -> int:
@@ -143,10 +163,10 @@ def _batch_size(kept: int, task: Task) -> int:
     Raises:
         InputError: where it is another for no such reason.
     """
-    asked = task.train.batch_size
+    asked = task.train.batch_size  # over all workers
     halved = task.training.on_out_of_memory == "halve" and 0 < kept < asked and asked % kept == 0
     if kept != asked and not halved:
-        raise InputError(f"the checkpoint counts steps of {kept} slices, and training.batch_size is {asked}. {ANEW}")
+        raise InputError(f"the checkpoint counts steps of {kept} slices, and the recipe has steps of {asked}. {ANEW}")
     return kept
 
 
@@ -187,7 +207,7 @@ def phases(training: TrainingTable) -> list[Phase]:
         Phase(
             phase.epochs,
             phase.trainable or training.trainable,
-            phase.learning_rate or training.learning_rate,
+            (phase.learning_rate or training.learning_rate) * training.rate_factor,
             phase.schedule or training.schedule,
         )
         for phase in listed
@@ -255,13 +275,14 @@ def _beginning(
 
 
 def _run_phase(
-    phase: Phase, kept: Kept, classifier: Classifier, task: Task, always: list[keras.callbacks.Callback], watch: Watch
-) -> None:
+    phase: Phase, kept: Kept, classifier: Classifier, task: Task, always: list[keras.callbacks.Callback], watch: Watch,
+    group: Group,
+) -> None:  # fmt: skip
     first_epoch = kept.begin.position.first_epoch
     classifier.model.trainable = True
     for layer in frozen_layers(classifier, phase.trainable):
         layer.trainable = False
-    lesson = _on_features(phase, first_epoch, classifier, task, watch) or _on_slices(classifier, task)
+    lesson = _on_features(phase, first_epoch, classifier, task, watch) or _on_slices(classifier, task, group)
     lesson.trainee.compile(
         optimizer=make_optimizer(task.training, phase.learning_rate),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=task.training.label_smoothing),
@@ -269,18 +290,22 @@ def _run_phase(
     )
     if not lesson.features:
         first_batch, steps = task.train[0][0], phase.epochs * task.train.steps
-        compile_where_it_pays(lesson.trainee, first_batch, task.training.compile, steps, watch.say)
+        asked = task.training.compile
+        if group.size > 1 and asked == "auto":
+            asked = False  # each would time it for itself, and they have to choose alike
+        compile_where_it_pays(lesson.trainee, first_batch, asked, steps, watch.say)
     elif task.training.compile is True:
         watch.say("what runs on features is not compiled: there is little of it")
     finite = FiniteLoss(lesson.trainee, task.train.steps, task.dtype, kept.path)
     waiting = _waiting_callbacks(task.callbacks, first_epoch, phase.schedule)
     keeper = Keeper(
         kept.path, lesson.trainee, classifier.logits, kept.averages, {**kept.remembering, **waiting}, kept.begin,
-        task.train.steps, finite.check, task.training.checkpoint_seconds,
+        task.train.steps, finite.check, task.training.checkpoint_seconds, group.writes,
     )  # fmt: skip
     callbacks = [
         Clock(lesson.trainee, lesson.train, task.seed),
         RateSchedule(phase.schedule, phase.learning_rate, first_epoch, phase.epochs, task.train.steps),
+        *([Alike(group, lesson.trainee, lesson.train, lesson.validation)] if group.size > 1 else []),
         finite,
         *always,
         *waiting.values(),
@@ -308,9 +333,11 @@ def _run_epochs(lesson: Lesson, first: int, end: int, callbacks: list[keras.call
         )
 
 
-def _on_slices(classifier: Classifier, task: Task) -> Lesson:
-    program = Program(classifier.logits, task.dtype)
-    return Lesson(Trainee(classifier, program, task.augmentation, task.seed), task.train, task.validation)
+def _on_slices(classifier: Classifier, task: Task, group: Group) -> Lesson:
+    over_group = SumOverGroup(lambda: trainee.weight) if group.size > 1 and task.training.sync_batch_norm else None
+    program = Program(classifier.logits, task.dtype, sum_over_group=over_group)
+    trainee = Trainee(classifier, program, task.augmentation, task.seed, group)
+    return Lesson(trainee, task.train, task.validation)
 
 
 def _on_features(phase: Phase, first_epoch: int, classifier: Classifier, task: Task, watch: Watch) -> Lesson | None:
@@ -319,6 +346,9 @@ def _on_features(phase: Phase, first_epoch: int, classifier: Classifier, task: T
         return None  # after a phase that moved them, frozen weights and their average differ, and validation takes both
     parts = frozen_part(graph_of(classifier.logits))
     if parts is None:
+        return None
+    if task.train.parts > 1:
+        watch.say("with several workers the frozen part is computed anew in every step: none has all of its outputs")
         return None
     augmentation = task.augmentation if task.augmentation != AugmentTable() else None
     views = min(task.training.feature_views, phase.epochs) if augmentation else 1

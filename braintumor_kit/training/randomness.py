@@ -9,9 +9,9 @@ ORDER, AUGMENT, TORCH, FEATURES = range(4)
 """Purposes that draw at the same step and must not draw the same numbers."""
 
 
-def state(seed: int, purpose: int, epoch: int, step: int = 0) -> int:
-    """A 63-bit seed."""
-    words = np.random.SeedSequence([seed, purpose, epoch, step]).generate_state(1, np.uint64)
+def state(seed: int, purpose: int, epoch: int, step: int = 0, rank: int = 0) -> int:
+    """A 63-bit seed; of several processes in one step, each has its own."""
+    words = np.random.SeedSequence([seed, purpose, epoch, step, *([rank] if rank else [])]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
 
 
@@ -20,9 +20,9 @@ def epoch_order(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
     return np.random.default_rng(state(seed, ORDER, epoch)).permutation(size)
 
 
-def augment_generator(seed: int, epoch: int, step: int, device: torch.device) -> torch.Generator:
+def augment_generator(seed: int, epoch: int, step: int, device: torch.device, rank: int = 0) -> torch.Generator:
     """The generator that a step's augmentation draws from."""
-    return torch.Generator(device).manual_seed(state(seed, AUGMENT, epoch, step))
+    return torch.Generator(device).manual_seed(state(seed, AUGMENT, epoch, step, rank))
 
 
 def feature_generator(seed: int, view: int, first: int, device: torch.device) -> torch.Generator:
@@ -30,9 +30,9 @@ def feature_generator(seed: int, view: int, first: int, device: torch.device) ->
     return torch.Generator(device).manual_seed(state(seed, FEATURES, view, first))
 
 
-def seed_step(seed: int, epoch: int, step: int) -> None:
+def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> None:
     """Seeds torch's own generators, which dropout draws from."""
-    torch.manual_seed(state(seed, TORCH, epoch, step))
+    torch.manual_seed(state(seed, TORCH, epoch, step, rank))
 
 
 def seed_everything(seed: int) -> None:

@@ -48,7 +48,8 @@ class Task:
 
     def of_batch_size(self, size: int) -> "Task":
         """The same slices in the same order, so many a step."""
-        return replace(self, train=self.train.of_size(size), validation=self.validation.of_size(size))
+        validation = self.validation.of_size(size // self.train.parts)
+        return replace(self, train=self.train.of_size(size), validation=validation)
 
 
 @dataclass(frozen=True)

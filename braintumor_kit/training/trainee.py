@@ -11,6 +11,7 @@ from braintumor_kit.model.build import Classifier
 from braintumor_kit.model.fast import Program
 from braintumor_kit.recipe.tables import AugmentTable
 from braintumor_kit.training.augment import prepared
+from braintumor_kit.training.group import ALONE, Group, TogetherProgram
 from braintumor_kit.training.randomness import augment_generator
 
 
@@ -22,9 +23,11 @@ class Trainee(keras.Model):
         program: what computes its logits: of pictures (N, S, S, channels), or of features where `augmentation` is None.
         augmentation: random changes to training slices; None where the program takes features.
         seed: of the augmentation's draws.
+        group: of the processes that train together.
 
     Attributes:
         epoch, step: where training stands; the draws of a step follow from them.
+        weight: of this process' part of the step, in the mean over the group.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Trainee(keras.Model):
         program: Program,
         augmentation: AugmentTable | None,
         seed: int,
+        group: Group = ALONE,
         name: str = "trainee",
     ) -> None:
         super().__init__(name=name, autocast=False)
@@ -41,11 +45,15 @@ class Trainee(keras.Model):
         self.augmentation = augmentation
         self.seed = seed
         self.epoch = self.step = 0
+        self.weight = 1.0
+        self._group = group
         self._program = program
         self._compiled: Callable[..., Tensor] | None = None
         self._compiled_for = 0
         self._bad_step = torch.tensor(-1, device=self.device)
         self.built = True
+        trained = [variable.value for variable in self.network.trainable_variables]
+        self._together = TogetherProgram(self._train_program, trained) if group.size > 1 else None
 
     @property
     def device(self) -> torch.device:
@@ -69,12 +77,19 @@ class Trainee(keras.Model):
         """Logits, float32 (N, classes), of uint8 slices (N, S, S, 1 or channels) or of features (N, ...)."""
         if inputs.device.type == "meta":  # Keras asks for shapes before the first step
             return torch.empty((len(inputs), self.network.output_shape[-1]), device="meta")
-        compiled = self._compiled if training and len(inputs) == self._compiled_for else None
-        program = compiled or self._program
-        if self.augmentation is None:
-            return program(inputs, training=training)
-        generator = augment_generator(self.seed, self.epoch, self.step, inputs.device) if training else None
-        return program(prepared(inputs, self.channels, self.augmentation, generator), training=training)
+        if self.augmentation is not None:
+            generator = self._generator(inputs.device) if training else None
+            inputs = prepared(inputs, self.channels, self.augmentation, generator)
+        if not training:
+            return self._program(inputs)
+        return self._together(inputs, self.weight) if self._together else self._train_program(inputs)
+
+    def _generator(self, device: torch.device) -> torch.Generator:
+        return augment_generator(self.seed, self.epoch, self.step, device, self._group.rank)
+
+    def _train_program(self, inputs: Tensor, training: bool = True) -> Tensor:
+        compiled = self._compiled if len(inputs) == self._compiled_for else None
+        return (compiled or self._program)(inputs, training=training)
 
     def compute_loss(self, *arguments: Any, training: bool = True, **named: Any) -> Any:
         """Keras' own, which also notes, without waiting for the device, at which step it was first not finite."""
@@ -83,6 +98,14 @@ class Trainee(keras.Model):
             bad = torch.isfinite(loss.detach()).logical_not_() & (self._bad_step < 0)
             self._bad_step.masked_fill_(bad, self.step)
         return loss
+
+    def loss_was_bad(self) -> Tensor:
+        """Whether a loss was not finite so far, as a number on the device, (1,)."""
+        return (self._bad_step >= 0).float().view(1)
+
+    def hear_of_bad_loss(self, anywhere: Tensor) -> None:
+        """Notes that the loss of this step was not finite in another process of the group, where it is above 0."""
+        self._bad_step.masked_fill_((anywhere > 0) & (self._bad_step < 0), self.step)
 
     def first_bad_step(self) -> int | None:
         """The first step so far whose loss was not finite; None where there was none. Waits for the device."""

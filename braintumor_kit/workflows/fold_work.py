@@ -5,15 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from braintumor_kit.contracts import InputError
 from braintumor_kit.engines.engine import Work
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.runs import Run
-from braintumor_kit.workflows.material import Material, gather
-from braintumor_kit.workflows.open_data import open_dataset
-from braintumor_kit.workflows.part import check_seen, train_part
-from braintumor_kit.workflows.unchanged import split_digests
+from braintumor_kit.workflows.material import Material
+from braintumor_kit.workflows.part import train_part
+from braintumor_kit.workflows.read_anew import gather_anew
 
 
 @dataclass(frozen=True)
@@ -43,18 +41,8 @@ class TrainFold(Work[int, None]):
         return f"fold-{task}"
 
     def open(self) -> Callable[[int], None]:
-        materials, reporter = self.opened or self._read_anew()
+        materials, reporter = self.opened or (gather_anew(self.folder, self.recipe, self.digests), Reporter())
         return lambda number: self._train(Run(self.folder / f"fold-{number}"), materials[number - 1], reporter)
-
-    def _read_anew(self) -> tuple[Sequence[Material], Reporter]:
-        check_seen(self.folder)
-        quiet = Reporter()
-        materials = gather(self.recipe, open_dataset(self.recipe, quiet), quiet)
-        if tuple(split_digests(materials)) != self.digests:
-            raise InputError(
-                "the data are not the same on every machine of the cluster: their folds come out otherwise."
-            )
-        return materials, quiet
 
     def _train(self, fold: Run, material: Material, reporter: Reporter) -> None:
         train_part(self.folder, fold, self.recipe, self.text, material, self.argv, reporter)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import keras
 
-from braintumor_kit.contracts import InputError
 from braintumor_kit.files import make_folder, remove_torn
 from braintumor_kit.locks import alone
 from braintumor_kit.progress import Reporter
@@ -15,8 +14,9 @@ from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.runs import Run
 from braintumor_kit.training.fit import has_checkpoint
 from braintumor_kit.training.randomness import seed_everything
+from braintumor_kit.workflows.learning import build
 from braintumor_kit.workflows.material import Material
-from braintumor_kit.workflows.train import build, train_into
+from braintumor_kit.workflows.train import train_into
 
 PATIENCE = 60.0
 """Seconds that a training waits for a process that was given up and still works on it."""
@@ -33,19 +33,6 @@ def is_begun(part: Run) -> bool:
 def is_done(part: Run) -> bool:
     """Whether there is nothing left to do."""
     return is_begun(part) and Run(part.folder).record.get("status") in ENDED
-
-
-def check_seen(whole: Path) -> None:
-    """Finds that this machine of a cluster does not see the folder of the whole.
-
-    Raises:
-        InputError: where that is so.
-    """
-    if not (whole / "record.json").is_file():
-        raise InputError(
-            f"'{whole}' is not to be seen from every machine of the cluster: the folder of runs and the data have to "
-            "lie where all see them under the same path."
-        )
 
 
 def train_part(

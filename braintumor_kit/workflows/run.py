@@ -8,6 +8,7 @@ from pathlib import Path
 
 from braintumor_kit.contracts import InputError, WorkError
 from braintumor_kit.engines.engine import Engine
+from braintumor_kit.engines.torchrun import check_torchrun
 from braintumor_kit.files import read_text, reason_of, remove_torn
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import Recipe, recipe_of
@@ -19,11 +20,12 @@ from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.cross_validate import begin, cross_validate
 from braintumor_kit.workflows.ending import told_how_to_go_on
 from braintumor_kit.workflows.explain_tables import check_explain_tables, check_explained_splits
+from braintumor_kit.workflows.learning import build
 from braintumor_kit.workflows.material import gather
 from braintumor_kit.workflows.open_data import open_dataset
 from braintumor_kit.workflows.spread import spread
 from braintumor_kit.workflows.sweep import begin_sweep, check_values, sweep
-from braintumor_kit.workflows.train import build, train_into
+from braintumor_kit.workflows.train import train_into
 from braintumor_kit.workflows.unchanged import hold_sweep_to_beginning, hold_to_beginning, use_threads_of
 
 
@@ -82,7 +84,7 @@ def run_recipe(
                 begin(run, recipe, text, materials, argv, started)
                 cross_validate(run, recipe, text, materials, argv, reporter, opened)
             else:
-                train_into(run, recipe, text, materials[0], classifier, argv, started, reporter)
+                train_into(run, recipe, text, materials[0], classifier, argv, started, reporter, engine=opened)
     return run
 
 
@@ -93,10 +95,13 @@ def engine_for(recipe: Recipe, engine: str, reporter: Reporter) -> Iterator[Engi
     Raises:
         InputError: where there is no such engine, or nothing in the recipe that it could spread.
     """
-    if engine != "local" and recipe.tables.split.method != "kfold" and not recipe.tables.sweep:
+    workers = recipe.tables.training.workers
+    check_torchrun(workers, engine)
+    if engine != "local" and workers == 1 and recipe.tables.split.method != "kfold" and not recipe.tables.sweep:
         raise InputError(
-            f"--engine {engine} spreads the folds of a cross-validation and the trials of a sweep, and this recipe is "
-            'one training: leave it out, divide with split.method = "kfold", or add a table [sweep].'
+            f"--engine {engine} spreads the folds of a cross-validation, the trials of a sweep and the workers of a "
+            'training, and this recipe is one training by one: leave it out, divide with split.method = "kfold", add '
+            "a table [sweep], or set training.workers."
         )
     given = recipe.tables.resources
     with spread(engine, given.cpus, given.gpus, reporter) as opened:
@@ -121,8 +126,7 @@ def resume(
     Raises:
         InputError: where there is nothing to go on with, another process is at work on it, or something changed.
     """
-    recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
-    recipe = replace(recipe, path=Path(run.record.get("recipe_name") or recipe.path))
+    recipe = recipe_of_run(run, registry)
     if run.folds is None and not run.is_sweep:
         _check_unfinished(run, recipe, accept)
     check_tracking(recipe.tables.mlflow, run.folder.parent)
@@ -144,9 +148,15 @@ def resume(
             text = read_text(run.folder / "recipe.toml")
             if run.folds is None:
                 started = datetime.now(UTC)
-                train_into(run, recipe, text, materials[0], classifier, argv, started, reporter, True)
+                train_into(run, recipe, text, materials[0], classifier, argv, started, reporter, True, engine=opened)
             else:
                 cross_validate(run, recipe, text, materials, argv, reporter, opened)
+
+
+def recipe_of_run(run: Run, registry: Registry) -> Recipe:
+    """The recipe in force of a run that began."""
+    recipe = recipe_of(run.resolved, run.folder / "resolved.json", registry)
+    return replace(recipe, path=Path(run.record.get("recipe_name") or recipe.path))
 
 
 def _tidy(run: Run) -> None:

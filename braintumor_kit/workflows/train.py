@@ -8,35 +8,34 @@ from typing import Any
 
 import keras
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from braintumor_kit.contracts import SPLITS, InputError
-from braintumor_kit.data.dataset import Dataset
+from braintumor_kit.contracts import SPLITS
 from braintumor_kit.data.held_out import HELD_OUT
 from braintumor_kit.data.split import split_digest
+from braintumor_kit.engines.engine import Engine
 from braintumor_kit.evaluation.certainty import save_certainty
 from braintumor_kit.evaluation.metrics import evaluate
 from braintumor_kit.files import make_folder, whole, write_csv, write_json
-from braintumor_kit.model.build import Classifier, build_classifier, bytes_of_file
-from braintumor_kit.model.precision import PRECISIONS, keras_device, resolve_precision
+from braintumor_kit.model.build import Classifier, bytes_of_file
+from braintumor_kit.model.precision import resolve_precision
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
 from braintumor_kit.report import figures
 from braintumor_kit.runs import Run, save_recipe, start_record, update_record, versions
 from braintumor_kit.tracking.tracker import Tracker, tracked
-from braintumor_kit.training.batches import Batches, Labels, balanced_weights
 from braintumor_kit.training.callbacks import Epoch
 from braintumor_kit.training.fit import fit, forget_checkpoint, has_checkpoint
-from braintumor_kit.training.store import store_of
-from braintumor_kit.training.task import Fitted, Task, Watch
+from braintumor_kit.training.task import Fitted, Watch
 from braintumor_kit.workflows.ending import ending_recorded
 from braintumor_kit.workflows.explain_tables import explain_at_end, just_trained, recorded
 from braintumor_kit.workflows.judge import judge
+from braintumor_kit.workflows.learning import make_task
 from braintumor_kit.workflows.material import Material
 from braintumor_kit.workflows.mistakes import explain_mistakes
 from braintumor_kit.workflows.report import write_report
 from braintumor_kit.workflows.results import results_of
+from braintumor_kit.workflows.together import fit_together
 from braintumor_kit.workflows.unchanged import FOLLOWED, described
 
 
@@ -51,6 +50,7 @@ def train_into(
     reporter: Reporter,
     resume: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    engine: Engine | None = None,
 ) -> None:
     """Trains and evaluates in a run folder that exists, and records it.
 
@@ -59,6 +59,7 @@ def train_into(
         resume: go on from the run's checkpoint, or begin where it has none; what is known at the start was written
             before.
         callbacks: further ones; where one of them has the run fall behind others, it ends there as stopped.
+        engine: that begins the workers of a training that has several.
 
     Raises:
         WorkError: where the work fails on the way; the run folder keeps what was done.
@@ -76,7 +77,7 @@ def train_into(
             _begin(run, recipe, text, material, classifier, argv, started)
         reporter.say(f"run {run.folder}{' goes on' if resume else ''}", "resumed" if resume else "begun")
         tracker.begin()
-        fitted = _fit(recipe, material, classifier, run, reporter, tracker, goes_on, callbacks)
+        fitted = _fit(recipe, material, classifier, run, reporter, tracker, goes_on, callbacks, engine)
         chosen = {"best_epoch": fitted.best_epoch, f"best_{recipe.tables.training.select}": fitted.best}
         update_record(run, **chosen, batch_size=fitted.batch_size)
         _save_model(classifier, run)
@@ -101,17 +102,6 @@ def _show(
     if recipe.tables.report:
         explain_mistakes(recipe, trained, material, known, run.folder, reporter)
         write_report(Run(run.folder))
-
-
-def build(recipe: Recipe, dataset: Dataset) -> Classifier:
-    """The classifier that the recipe asks for."""
-    tables = recipe.tables
-    backbone = recipe.backbone.make()
-    with recipe.backbone.info.blamed("building its trunk"):
-        classifier = build_classifier(backbone, len(dataset.classes), tables.pixels.image_size, tables.training.dropout)
-    if tables.pixels.colour == "rgb" and classifier.channels != 3:
-        raise InputError(f'[pixels] colour = "rgb", but backbone {recipe.backbone.info.name} takes grey slices.')
-    return classifier
 
 
 def _begin(
@@ -167,31 +157,6 @@ def _write_split(run: Run, material: Material) -> None:
     )
 
 
-def make_task(recipe: Recipe, material: Material, reporter: Reporter) -> Task:
-    """What the recipe says is fitted to what."""
-    tables = recipe.tables
-    labels, classes = material.dataset.labels, len(material.dataset.classes)
-    device = torch.device(keras_device())
-
-    def batches(part: str, weights: Sequence[float] | None = None, seed: int | None = None) -> Batches:
-        places = material.places(part)
-        with reporter.bar(f"copying {part} to the device") as progress:
-            store = store_of(material.slices, places, device, progress)
-        return Batches([store], Labels(labels[places], classes, weights), tables.training.batch_size, seed)
-
-    balanced = tables.training.class_weights == "balanced"
-    weights = balanced_weights(labels[material.places("train")], classes) if balanced else None
-    return Task(
-        batches("train", weights, tables.seed),
-        batches("validation"),
-        tables.training,
-        tables.augment,
-        tables.callbacks,
-        PRECISIONS[resolve_precision(tables.training.precision)],
-        tables.seed,
-    )
-
-
 def _fit(
     recipe: Recipe,
     material: Material,
@@ -201,17 +166,20 @@ def _fit(
     tracker: Tracker,
     resume: bool,
     callbacks: Sequence[keras.callbacks.Callback],
+    engine: Engine | None,
 ) -> Fitted:
-    task = make_task(recipe, material, reporter)
-    precision = resolve_precision(recipe.tables.training.precision)
-    reporter.say(f"training in {precision}; weights: {classifier.weights}")
+    training = recipe.tables.training
+    reporter.say(f"training in {resolve_precision(training.precision)}; weights: {classifier.weights}")
 
     def tell(row: Epoch) -> None:
         reporter.say(_epoch_line(row), "epoch", **asdict(row))
         tracker.epoch(row.epoch, {name: value for name, value in asdict(row).items() if name != "epoch"})
 
     with reporter.bars("features of the frozen part", "training, step") as (features, steps):
-        return fit(classifier, task, run.folder, Watch(tell, steps, features, reporter.say), callbacks, resume)
+        watch = Watch(tell, steps, features, reporter.say)
+        if training.workers > 1:
+            return fit_together(recipe, material, classifier, run.folder, watch, resume, engine)
+        return fit(classifier, make_task(recipe, material, reporter), run.folder, watch, callbacks, resume)
 
 
 def _epoch_line(row: Epoch) -> str:

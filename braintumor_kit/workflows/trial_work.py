@@ -19,7 +19,8 @@ from braintumor_kit.sweep.halving import Halving
 from braintumor_kit.sweep.trials import Trial
 from braintumor_kit.workflows.material import gather
 from braintumor_kit.workflows.open_data import open_dataset
-from braintumor_kit.workflows.part import check_seen, is_begun, is_done, train_part
+from braintumor_kit.workflows.part import is_begun, is_done, train_part
+from braintumor_kit.workflows.read_anew import check_seen
 from braintumor_kit.workflows.unchanged import recipe_digest
 
 

@@ -1,5 +1,6 @@
 """A Ray cluster of two nodes on this machine, made by Ray's own utility for tests."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,8 @@ def cluster_of_two() -> Iterator[Any]:
 
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where processes find the works of the tests
+        here = Path(__file__).parent
+        patch.setenv("PYTHONPATH", f"{here}{os.pathsep}{here.parent}")  # where processes find the works of the tests
         made = Cluster(initialize_head=True, head_node_args=node)
         made.second = made.add_node(**node)
         made.wait_for_nodes()

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from braintumor_kit.model.fast.graph import Call
 from braintumor_kit.model.fast.kernels import constant_weights, live_weights
+from braintumor_kit.model.fast.over_group import SumOver, normalized_over_group
 
 Lowered = Callable[..., Tensor]
 Lowering = Callable[[Call, "Setting"], Lowered | None]
@@ -35,6 +36,7 @@ class Setting:
         channel_axes: what that model calls their axis of channels.
         frozen: weights are constants.
         rectifier: stands in for every plain ReLU.
+        sum_over_group: sums over processes that train together.
     """
 
     dtype: torch.dtype
@@ -42,6 +44,7 @@ class Setting:
     channel_axes: tuple[int, int]
     frozen: bool
     rectifier: Elementwise | None = None
+    sum_over_group: SumOver | None = None
 
     def activation(self, function: Any, over: bool = False) -> Elementwise | None:
         """An activation that works on each number by itself, in torch, writing over its input where it may; None for
@@ -120,6 +123,11 @@ def _batch_normalization(call: Call, setting: Setting) -> Lowered | None:
     def run(training: bool, x: Tensor) -> Tensor:
         if not (training and layer.trainable):
             return F.batch_norm(x, mean, variance, gamma, beta, False, 0.0, layer.epsilon)
+        if setting.sum_over_group:
+            y, of_all = normalized_over_group(x, gamma, beta, layer.epsilon, setting.sum_over_group)
+            mean.lerp_(of_all[0], 1 - layer.momentum)
+            variance.lerp_(of_all[1], 1 - layer.momentum)
+            return y
         # torch keeps the unbiased variance, Keras the biased one: the batch's own statistics are taken by momentum 1
         # into fresh buffers, and Keras' moving average of them is written here.
         batch_mean, batch_variance = torch.zeros_like(mean), torch.zeros_like(variance)

@@ -11,6 +11,7 @@ from torch import Tensor
 from braintumor_kit.model.fast.fuse import fold_normalization, take_paddings_in, write_over
 from braintumor_kit.model.fast.graph import Call, Graph, graph_of
 from braintumor_kit.model.fast.lowerings import Elementwise, Setting, lower
+from braintumor_kit.model.fast.over_group import SumOver
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Program:
         frozen: for inference alone: convolutions take copies of the weights, with batch normalisation folded in.
             Made for the weights of the moment: of those assigned later, convolutions see nothing and others do.
         rectifier: what is computed for a ReLU, such as one with another gradient.
+        sum_over_group: sums over processes that train together, gradients included; batch normalisation then takes the
+            statistics of all their slices.
 
     Raises:
         ValueError: for models of another form, such as subclassed ones.
@@ -48,10 +51,11 @@ class Program:
         dtype: torch.dtype = torch.float32,
         frozen: bool = False,
         rectifier: Elementwise | None = None,
+        sum_over_group: SumOver | None = None,
     ) -> None:
         graph = take_paddings_in(model if isinstance(model, Graph) else graph_of(model))
         graph = write_over(fold_normalization(graph) if frozen else graph)
-        setting = Setting(dtype, bool(graph.channels_first), graph.channel_axes, frozen, rectifier)
+        setting = Setting(dtype, bool(graph.channels_first), graph.channel_axes, frozen, rectifier, sum_over_group)
         self.dtype = dtype
         self.frozen = frozen
         self._channels_first = setting.channels_first
