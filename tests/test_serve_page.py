@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from pages import VIEWS, chromium, opened, overflow, until, violations
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FileChooser, Page
 from test_serve import png, serving
 from volumes import as_nifti, phantom, save_series
 
@@ -136,16 +136,23 @@ def test_what_is_shown_is_of_what_is_chosen(browser: Browser, address: str) -> N
         until(page, "document.querySelector('.layer').src.startsWith('data:')")
 
 
+@pytest.mark.alone
 def test_it_works_by_keyboard_alone(browser: Browser, address: str, tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         (tmp_path / name).write_bytes(png(len(name)))
+    choosers: list[FileChooser] = []
     with opened(browser, address, 1280, "dark") as (page, _):
+        page.on(
+            "filechooser", lambda chooser: choosers.append(chooser)
+        )  # the browser is told to hand them over before a key is pressed
         page.wait_for_selector("body[data-ready]")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "file"
-        with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Space")
-        chooser.value.set_files([tmp_path / "one.png", tmp_path / "two.png"])
+        page.keyboard.press("Space")
+        for _ in range(300):
+            if not choosers:
+                page.wait_for_timeout(100)
+        choosers[0].set_files([tmp_path / "one.png", tmp_path / "two.png"])
         answered(page)
         page.keyboard.press("Tab")
         page.keyboard.press("Tab")

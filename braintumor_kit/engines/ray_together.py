@@ -1,6 +1,7 @@
 """Processes of a Ray cluster that do one piece of work together, begun by Ray Train."""
 
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -111,4 +112,6 @@ def _lost(error: Any) -> BtkitError:
     died = {rank: failure for rank, failure in failures.items() if "Died" in type(failure).__name__}
     for rank, failure in (died or failures).items():
         return lost_worker(rank, cause(failure))
-    return lost_worker(None, cause(error))
+    at = dict(re.findall(r"^\s*(pid|ip): (\S+)$", str(error), re.MULTILINE))
+    where = f"process {at['pid']} on {at['ip']}: " if len(at) == 2 else ""
+    return lost_worker(None, where + cause(error))

@@ -31,11 +31,7 @@ def build(recipe: Recipe, dataset: Dataset) -> Classifier:
 
 
 def make_task(recipe: Recipe, material: Material, reporter: Reporter, group: Group = ALONE) -> Task:
-    """What the recipe says is fitted to what; in a group, this one's part of every step and of validation.
-
-    Raises:
-        InputError: where there are more workers than slices of validation.
-    """
+    """What the recipe says is fitted to what; in a group, this one's part of every step and of validation."""
     tables = recipe.tables
     labels, classes = material.dataset.labels, len(material.dataset.classes)
     device = torch.device(keras_device())
@@ -53,10 +49,6 @@ def make_task(recipe: Recipe, material: Material, reporter: Reporter, group: Gro
         )
 
     train, validation = material.places("train"), material.places("validation")
-    if len(validation) < group.size:
-        raise InputError(
-            f"training.workers = {group.size}, and validation has {len(validation)} slices to share: ask for fewer."
-        )
     balanced = tables.training.class_weights == "balanced"
     weights = balanced_weights(labels[train], classes) if balanced else None
     return Task(
@@ -68,3 +60,14 @@ def make_task(recipe: Recipe, material: Material, reporter: Reporter, group: Gro
         PRECISIONS[resolve_precision(tables.training.precision)],
         tables.seed,
     )
+
+
+def check_shares(recipe: Recipe, material: Material) -> None:
+    """Finds early that there are more workers than slices of validation.
+
+    Raises:
+        InputError: where that is so.
+    """
+    workers, slices = recipe.tables.training.workers, len(material.places("validation"))
+    if slices < workers:
+        raise InputError(f"training.workers = {workers}, and validation has {slices} slices to share: ask for fewer.")

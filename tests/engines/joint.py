@@ -95,12 +95,11 @@ class Fits:
 
     folder: Path
     values: tuple[tuple[str, Any], ...]
-    resume: bool = False
 
     def __call__(self, tell: Tell) -> None:
         group, made = here(), without_dropout()
         task = small_task(dict(self.values), group, {"reduce_lr_on_plateau": {"patience": 0, "min_delta": 1.0}})
-        fitted = fit(made, task, self.folder, Watch(lambda row: None), resume=self.resume, group=group)
+        fitted = fit(made, task, self.folder, Watch(lambda row: None), group=group)
         tell((group.rank, fitted, [item.numpy() for item in made.model.variables], group.writes))
 
 
