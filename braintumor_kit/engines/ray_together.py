@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -11,8 +10,9 @@ from typing import Any
 from braintumor_kit.backend import use_torch_backend
 from braintumor_kit.engines.ray_errors import cause, lacking
 from braintumor_kit.engines.threads import use_threads
-from braintumor_kit.engines.together import POLL, JointWork, Raised, Tell, do_part, lost_worker
+from braintumor_kit.engines.together import POLL, JointWork, Listener, Tell, do_part, lost_worker
 from braintumor_kit.errors import BtkitError
+from braintumor_kit.interrupts import raise_again
 
 
 def do_together_on_ray(
@@ -36,8 +36,7 @@ def do_together_on_ray(
     from ray.util.queue import Queue
 
     told = Queue(actor_options={"num_cpus": 0})
-    listener = _Listener(told, hear)
-    heard = signal.getsignal(signal.SIGINT)
+    listener = Listener(hear)
     with tempfile.TemporaryDirectory(prefix="btkit-ray-") as kept:
         trainer = TorchTrainer(
             _take_part,
@@ -48,14 +47,32 @@ def do_together_on_ray(
             ),
             run_config=RunConfig(storage_path=kept, failure_config=FailureConfig(max_failures=0)),
         )  # fmt: skip
+        fitting = _Fitting(trainer)
         try:
-            with listener:
-                trainer.fit()
-        except (TrainingFailedError, ray.exceptions.RayError) as error:
-            raise listener.raised or lacking(error) or _lost(error) from error
+            fitting.start()
+            over = False
+            while not over:
+                raise_again()
+                over = not fitting.is_alive()  # asked first: what was told until then is still to be heard
+                _drain(told, listener)
         finally:
-            signal.signal(signal.SIGINT, heard)  # Ray Train has put its own in the place of btkit's
             told.shutdown(force=True)
+    error = fitting.error
+    if isinstance(error, TrainingFailedError | ray.exceptions.RayError):
+        raise listener.raised or lacking(error) or _lost(error) from error
+    if error is not None:
+        raise error
+
+
+def _drain(told: Any, listener: Listener) -> None:
+    """Takes what is told until nothing is for a moment."""
+    from ray.util.queue import Empty
+
+    while True:
+        try:
+            listener.take(told.get(timeout=POLL))
+        except Empty:
+            return
 
 
 def _take_part(config: dict[str, Any]) -> None:
@@ -68,42 +85,19 @@ def _take_part(config: dict[str, Any]) -> None:
     do_part(config["work"], config["told"].put)
 
 
-class _Listener(threading.Thread):
-    """Hands on what is told while Ray Train has the main thread; inside `with`."""
+class _Fitting(threading.Thread):
+    """Waits for Ray Train beside the main thread, where it would put its own handling of Ctrl-C in place of btkit's."""
 
-    def __init__(self, told: Any, hear: Tell) -> None:
+    def __init__(self, trainer: Any) -> None:
         super().__init__(daemon=True)
-        self._told, self._hear, self._over = told, hear, threading.Event()
-        self.raised: BtkitError | None = None
-        self._own: BaseException | None = None
-
-    def __enter__(self) -> None:
-        self.start()
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._over.set()
-        self.join()
-        if error is None and self._own is not None:
-            raise self._own
+        self._trainer = trainer
+        self.error: Exception | None = None
 
     def run(self) -> None:
-        from ray.util.queue import Empty
-
-        while True:
-            over = self._over.is_set()
-            try:
-                said = self._told.get(timeout=POLL)
-            except Empty:
-                if over:
-                    return
-                continue
-            if isinstance(said, Raised):
-                self.raised = self.raised or said.error
-                continue
-            try:
-                self._hear(said)
-            except BaseException as error:  # told to the main thread, at the end
-                self._own = self._own or error
+        try:
+            self._trainer.fit()
+        except Exception as error:
+            self.error = error
 
 
 def _lost(error: Any) -> BtkitError:

@@ -70,15 +70,20 @@ def do_together(work: JointWork, workers: int, cpus: int, hear: Tell) -> None:
         begun: Any = start_processes(
             _take_part, (work, workers, cpus, bool(gpus), store, told), workers, join=False, start_method="spawn"
         )
-        listener = _Listener(hear)
+        listener = Listener(hear)
+
+        def drain() -> None:
+            while not told.empty():
+                listener.take(told.get())
+
         try:
             over = False
             while not over:
                 raise_again()
                 over = begun.join(timeout=POLL)
-                listener.drain(told)
+                drain()
         except (ProcessRaisedException, ProcessExitedException) as error:
-            listener.drain(told)
+            drain()
             raise listener.raised or _lost(begun.processes, error) from error
         finally:
             for process in begun.processes:
@@ -86,20 +91,19 @@ def do_together(work: JointWork, workers: int, cpus: int, hear: Tell) -> None:
                 process.join()
 
 
-class _Listener:
+class Listener:
     """Hands on what is told, and keeps what was raised."""
 
     def __init__(self, hear: Tell) -> None:
         self._hear = hear
         self.raised: BtkitError | None = None
 
-    def drain(self, told: Any) -> None:
-        while not told.empty():
-            said = told.get()
-            if isinstance(said, Raised):
-                self.raised = self.raised or said.error
-            else:
-                self._hear(said)
+    def take(self, said: Any) -> None:
+        """Takes one thing that was told."""
+        if isinstance(said, Raised):
+            self.raised = self.raised or said.error
+        else:
+            self._hear(said)
 
 
 def _take_part(rank: int, work: JointWork, workers: int, cpus: int, on_gpu: bool, store: str, told: Any) -> None:

@@ -12,9 +12,9 @@ class ResourcesTable(Table):
         None,
         ge=1,
         le=1024,
-        description="Cores, and so threads, by default all of this machine. With fewer, several folds or trials are "
-        "trained at a time; several workers of one training have at most so many each. The number of threads that share "
-        "a sum decides its last digits.",
+        description="Cores, and so threads, by default all of this machine. With fewer, several folds or trials "
+        "are trained at a time; several workers of one training have at most so many each. The number of threads that "
+        "share a sum decides its last digits.",
     )
     gpus: float | None = Field(
         None,
