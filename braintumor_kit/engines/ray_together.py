@@ -14,6 +14,9 @@ from braintumor_kit.engines.together import POLL, JointWork, Listener, Tell, do_
 from braintumor_kit.errors import BtkitError
 from braintumor_kit.interrupts import raise_again
 
+GRACE = 20.0
+"""Seconds that Ray Train is given to end, where it is interrupted: it must not be at work when the connection goes."""
+
 
 def do_together_on_ray(
     ray: Any, work: JointWork, workers: int, room: Mapping[str, float], environment: Mapping[str, str], hear: Tell
@@ -56,7 +59,8 @@ def do_together_on_ray(
                 over = not fitting.is_alive()  # asked first: what was told until then is still to be heard
                 _drain(told, listener)
         finally:
-            told.shutdown(force=True)
+            told.shutdown(force=True)  # without it no worker goes on
+            fitting.join(GRACE)
     error = fitting.error
     if isinstance(error, TrainingFailedError | ray.exceptions.RayError):
         raise listener.raised or lacking(error) or _lost(error) from error
