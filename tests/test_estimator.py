@@ -225,5 +225,7 @@ def test_recipes_and_parameters_are_checked_as_ever() -> None:
         InputError, match=r"Python: \[training\] learning_rat: unknown key; did you mean 'learning_rate'"
     ):
         small(overrides={"training": {"learning_rat": 1}}).fit(X, y)
+    with pytest.raises(InputError, match=r"training\.workers is for btkit run"):
+        small(overrides={"training": {"workers": 2}}).fit(X, y)
     with pytest.raises(NotFittedError):
         small().predict(X)

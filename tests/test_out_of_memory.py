@@ -14,9 +14,11 @@ from braintumor_kit.contracts import WorkError
 from braintumor_kit.errors import is_out_of_memory
 from braintumor_kit.model.build import Classifier
 from braintumor_kit.recipe.tables import AugmentTable, CallbacksTable, TrainingTable
+from braintumor_kit.training.batches import Batches, Labels
 from braintumor_kit.training.checkpoint import load_checkpoint
 from braintumor_kit.training.fit import LATEST, fit
-from braintumor_kit.training.out_of_memory import smaller
+from braintumor_kit.training.out_of_memory import smaller, with_less_memory
+from braintumor_kit.training.store import store_of
 from braintumor_kit.training.task import Fitted, Task, Watch
 from braintumor_kit.training.trainee import Trainee
 
@@ -67,6 +69,19 @@ def test_the_size_that_fits_is_found_by_trying(memory: Memory, size: int, fits: 
     assert said.startswith(f"memory ran out with training.batch_size = {size} (")
     assert f"{fits} fits here: run anew with --set training.batch_size={fits}" in said
     assert (tmp_path / LATEST).is_file()
+
+
+@pytest.mark.parametrize("memory", [(4,)], indirect=True)
+def test_of_several_workers_the_size_of_each_is_told(memory: Memory) -> None:
+    network, (slices, labels) = classifier(5), material()
+    store = store_of(slices, np.arange(32), torch.device("cpu"))
+    train = Batches([store], Labels(labels[:32], 2), 16, 5, rank=1, parts=2)
+    validation = batches(slices, labels, np.arange(32, 48), 8)
+    tables = TrainingTable(batch_size=8, workers=2), AugmentTable(), CallbacksTable()
+    with pytest.raises(WorkError, match=r"ran out with training\.batch_size = 8 \(no room\)\. 4 fits here"):
+        with_less_memory(
+            network, Task(train, validation, *tables, torch.float32, 5), "no room", Watch(lambda row: None)
+        )
 
 
 @pytest.mark.parametrize("memory", [(0,)], indirect=True)

@@ -114,6 +114,8 @@ class BrainTumorClassifier(ClassifierMixin, BaseEstimator):
             ValueError: where X or y does not fit; InputError where the recipe does not.
         """  # fmt: skip
         recipe = self._recipe()
+        if recipe.tables.training.workers > 1:
+            raise InputError("training.workers is for btkit run: here one process fits, with all of its threads.")
         with _as_value_error():
             labels = _checked_labels(y, type(self).__name__)
             check_consistent_length(X, labels, groups)

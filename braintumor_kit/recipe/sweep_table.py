@@ -77,7 +77,8 @@ class SweepTable(Table):
                 raise ValueError(f'space.{key} {wants} steps with method = "{self.method}".')
         if self.method == "grid" and self.trials is not None:
             raise ValueError('trials goes with method = "random" or "optuna"; a grid has every combination.')
-        own = next((key for key in self.space if key.partition(".")[0] in ("sweep", "resources", "extends")), None)
+        fixed = ("sweep", "resources", "extends")
+        own = next((key for key in self.space if key.partition(".")[0] in fixed or key == "training.workers"), None)
         if own is not None:
             raise ValueError(f"space.{own} is nothing that a trial could vary.")
         return self

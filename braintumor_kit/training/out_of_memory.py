@@ -24,7 +24,7 @@ def with_less_memory(classifier: Classifier, task: Task, said: str, watch: Watch
         WorkError: where it wants to stop, with the batch size that fits, or where nothing smaller is left to try.
     """
     _release()
-    size, reason = task.train.batch_size, next(iter(said.strip().splitlines()), "")[:200]
+    size, reason = task.train.batch_size // task.train.parts, next(iter(said.strip().splitlines()), "")[:200]
     if task.training.on_out_of_memory == "halve" and (less := smaller(size)):
         watch.say(f"memory ran out with {size} slices a step ({reason}); going on from the last checkpoint with {less}")
         return task.of_batch_size(less)
@@ -48,9 +48,10 @@ def smaller(size: int) -> int | None:
 
 
 def largest_that_fits(classifier: Classifier, task: Task) -> int | None:
-    """The first of ever smaller batch sizes whose step of training has memory enough. The weights are spoiled by it."""
-    size = smaller(task.train.batch_size)
-    while size is not None and not _fits(classifier, task.of_batch_size(size)):
+    """The first of ever smaller batch sizes, of each worker, whose step has memory enough. The weights are spoiled by
+    it."""
+    size = smaller(task.train.batch_size // task.train.parts)
+    while size is not None and not _fits(classifier, task.of_batch_size(size * task.train.parts)):
         size = smaller(size)
     return size
 

@@ -1,5 +1,6 @@
 """A training by several workers: what each does, and what the process that asked for it takes from them."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from torch import distributed
 from braintumor_kit.contracts import WorkError
 from braintumor_kit.data.dataset import Progress
 from braintumor_kit.engines.engine import Engine
-from braintumor_kit.engines.together import Tell, joined
+from braintumor_kit.engines.together import Tell, joined, lost_worker
 from braintumor_kit.engines.torchrun import check_torchrun, torchrun_rank
 from braintumor_kit.model.build import Classifier
 from braintumor_kit.model.precision import keras_device
@@ -92,7 +93,12 @@ def fit_together(
     if torchrun_rank() is not None:
         with joined(keras_device() == "cuda"):
             distributed.broadcast_object_list([str(folder.resolve()), resume, digests], src=0)
-            return _fit_here(recipe, material, classifier, folder, watch, resume)
+            try:
+                return _fit_here(recipe, material, classifier, folder, watch, resume)
+            except RuntimeError as error:
+                if not re.search("gloo|nccl", str(error), re.IGNORECASE):
+                    raise
+                raise lost_worker(None, str(error).strip().splitlines()[0]) from error
     assert engine is not None, "a training by several workers is given the engine that begins them"
     came: list[Fitted] = []
 

@@ -110,6 +110,7 @@ def test_optuna_learns_and_the_same_answers_give_the_same_trials(tmp_path: Path)
     [
         ("[sweep]\n[sweep.space]\n", "space names no key"),
         ("[sweep.space]\na.b = []\n", "space.a.b lists no value"),
+        ("[sweep.space]\ntraining.workers = [1, 2]\n", "space.training.workers is nothing that a trial could vary"),
         ("[sweep.space]\na.b = 3\n", "a.b: list its values, or give a range"),
         ("[sweep.space]\na.b = {low = 3, high = 1, steps = 2}\n", "low has to be less than high, not 3 and 1"),
         ("[sweep.space]\na.b = {low = 0, high = 1, steps = 2, log = true}\n", "more than 0 on a logarithmic scale"),
