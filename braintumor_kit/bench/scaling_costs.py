@@ -135,7 +135,7 @@ def _predicting(folder: Path, run: Path, pictures: Path) -> tuple[dict[str, floa
     with _timed(seconds, "predict"):
         for start in range(0, len(prepared), answerer.batch_size):
             answerer(prepared[start : start + answerer.batch_size])
-    work = Predicting(place, str(run), Path(), "float32", trained.digest, trained).open()
+    work = Predicting(place, str(run), Path(), "float32", trained.digest, trained=trained).open()
     tasks = []
     for number in shards:
         began = time.perf_counter()

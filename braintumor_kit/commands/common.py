@@ -110,6 +110,22 @@ def warn(warning: str | None) -> None:
         click.echo(visible(f"WARNING: {warning}"), err=True)
 
 
+def options_of_methods(methods: str, overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The options that `--set` gives each method of `--method`."""
+    from braintumor_kit.errors import InputError
+    from braintumor_kit.recipe.layers import parse_override
+
+    options: dict[str, dict[str, Any]] = {name.strip(): {} for name in methods.split(",") if name.strip()}
+    if not options:
+        raise InputError("--method: name at least one explainer; `btkit plugins list` shows them.")
+    for text in overrides:
+        keys, value = parse_override(text)
+        if len(keys) != 2 or keys[0] not in options:
+            raise InputError(f"--set {text}: write it as METHOD.KEY=VALUE, METHOD one of {', '.join(options)}.")
+        options[keys[0]][keys[1]] = value
+    return options
+
+
 @contextmanager
 def large_imports() -> Iterator[None]:
     """Inside, torch and Keras are imported for the first time, and the garbage collector stands aside.

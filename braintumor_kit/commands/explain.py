@@ -1,6 +1,6 @@
 """`btkit explain`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from braintumor_kit.commands.common import (
     engine_option,
     json_option,
     large_imports,
+    options_of_methods,
     plane_option,
     precision_option,
     print_json,
@@ -131,7 +132,7 @@ def explain(
         raise click.UsageError("--evaluate measures maps at the network's size; leave --original-size out.")
     if images and (split or limit):
         raise click.UsageError("--split and --limit are about a run's own slices; leave them or the images out.")
-    options = _options(methods, overrides)
+    options = options_of_methods(methods, overrides)
     known = registry(ctx)
     for name in options:
         known.find("explainer", name)
@@ -165,22 +166,6 @@ def explain(
         click.echo(f"{count} slices explained by {', '.join(options)}: {place}")
     click.echo(NOTICE, err=True)
     complain(bad, total)
-
-
-def _options(methods: str, overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The options that `--set` gives each method of `--method`."""
-    from braintumor_kit.errors import InputError
-    from braintumor_kit.recipe.layers import parse_override
-
-    options: dict[str, dict[str, Any]] = {name.strip(): {} for name in methods.split(",") if name.strip()}
-    if not options:
-        raise InputError("--method: name at least one explainer; `btkit plugins list` shows them.")
-    for text in overrides:
-        keys, value = parse_override(text)
-        if len(keys) != 2 or keys[0] not in options:
-            raise InputError(f"--set {text}: write it as METHOD.KEY=VALUE, METHOD one of {', '.join(options)}.")
-        options[keys[0]][keys[1]] = value
-    return options
 
 
 def _show(metrics: Mapping[str, Any]) -> None:

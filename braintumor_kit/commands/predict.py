@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,19 @@ from braintumor_kit.commands.common import (
     engine_option,
     json_option,
     large_imports,
+    options_of_methods,
     plane_option,
     precision_option,
     print_json,
     print_table,
+    registry,
     reporter,
     runs_option,
     warn,
 )
+from braintumor_kit.commands.completion import methods as completed_methods
 from braintumor_kit.commands.completion import runs as completed_runs
+from braintumor_kit.commands.completion import targets
 from braintumor_kit.notice import NOTICE
 from braintumor_kit.visible import visible
 
@@ -39,16 +44,43 @@ from braintumor_kit.visible import visible
     help="Answer an archive into this folder, in Parquet: IMAGEs may then be Parquet manifests and addresses such as "
     "s3://bucket/folder too.",
 )
+@click.option(
+    "--method",
+    "methods",
+    metavar="NAME[,NAME...]",
+    shell_complete=completed_methods,
+    help="With --out: make maps by these explainers as well, in Parquet.",
+)
+@click.option(
+    "--target",
+    default="predicted",
+    show_default=True,
+    metavar="predicted|CLASS|CLASS-vs-CLASS|all",
+    shell_complete=targets,
+    help="With --method: what is explained.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="METHOD.KEY=VALUE",
+    help="With --method: an option of a method, such as integrated_gradients.steps=100.",
+)
 @engine_option
 @cpus_option
 @json_option
+@click.pass_context
 def predict(
+    ctx: click.Context,
     arguments: tuple[str, ...],
     runs: Path,
     precision: str,
     plane: str | None,
     as_csv: bool,
     out: Path | None,
+    methods: str | None,
+    target: str,
+    overrides: tuple[str, ...],
     engine: str,
     cpus: int | None,
     as_json: bool,
@@ -61,10 +93,17 @@ def predict(
     if out is not None:
         if as_csv or plane:
             raise click.UsageError("--csv and --plane do not go with --out.")
-        _answer_archive(out, run, runs, images, precision, engine, cpus, as_json)
+        if methods is None and (overrides or target != "predicted"):
+            raise click.UsageError("--set and --target go with --method.")
+        known, options = registry(ctx), options_of_methods(methods, overrides) if methods is not None else {}
+        for name in options:
+            known.find("explainer", name)
+        _answer_archive(out, run, runs, images, precision, engine, cpus, as_json, (options, target, known.folders))
         return
-    if engine != "local" or cpus:
-        raise click.UsageError("--engine and --cpus go with --out.")
+    if engine != "local" or cpus or methods is not None or overrides or target != "predicted":
+        raise click.UsageError(
+            "--engine, --cpus, --method, --target and --set go with --out (btkit explain makes maps)."
+        )
     with large_imports():
         from braintumor_kit.data.dataset import BadImage
         from braintumor_kit.workflows import predict as workflow
@@ -100,10 +139,13 @@ def _answer_archive(
     engine: str,
     cpus: int | None,
     as_json: bool,
+    maps: tuple[Mapping[str, Mapping[str, Any]], str, tuple[Path, ...]],
 ) -> None:
     with large_imports():
         from braintumor_kit.errors import InputError
         from braintumor_kit.workflows.archive import predict_archive
+        from braintumor_kit.workflows.archive_maps import MapsWanted
+        from braintumor_kit.workflows.asked import options_as_text
         from braintumor_kit.workflows.exported import answering_of_argument
         from braintumor_kit.workflows.spread import spread
 
@@ -112,7 +154,9 @@ def _answer_archive(
         trained = answering_of_argument(run, runs)
         warn(trained.warning)
         model = run or (str(trained.run.folder) if trained.run else None)
-        done = predict_archive(out, trained, model, runs, images, precision, opened, told)
+        options, target, plugins = maps
+        wanted = MapsWanted(options_as_text(options), plugins, target) if options else None
+        done = predict_archive(out, trained, model, runs, images, precision, opened, told, wanted)
     if as_json:
         print_json({"predictions": str(done.place), "n": done.count, "failed": done.failed})
     click.echo(NOTICE, err=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from braintumor_kit.archive.listing import SHARD, Entry, read_shard, require_parquet, write_listing
 from braintumor_kit.archive.reading import AT_ONCE, read_entries
@@ -23,12 +24,13 @@ from braintumor_kit.notice import NOTICE
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.runs import package_versions
 from braintumor_kit.workflows.answering import Answerer, Answering
+from braintumor_kit.workflows.archive_maps import MapMaker, MapsWanted
 from braintumor_kit.workflows.exported import answering_of_argument
 from braintumor_kit.workflows.predict import Prediction, predictions
 
 LISTING, SETTINGS = "listing.parquet", "predict.json"
-PREDICTIONS, FAILED = "predictions", "failed"
-"""Folders of parts, one a shard; of failures only where there are any."""
+PREDICTIONS, FAILED, MAPS = "predictions", "failed", "maps"
+"""Folders of parts, one a shard; of failures only where there are any, of maps where they are wanted."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Answered:
 
 def predict_archive(
     place: Path, trained: Answering, model: str | None, runs: Path, arguments: Sequence[str], precision: str,
-    engine: Engine, reporter: Reporter,
+    engine: Engine, reporter: Reporter, maps: MapsWanted | None = None,
 ) -> Answered:  # fmt: skip
     """Answers every picture that the arguments name; what was answered before with the same settings is kept.
 
@@ -57,19 +59,21 @@ def predict_archive(
         place: folder for the answer.
         model, runs: RUN as the command line names it, for other processes.
         arguments: see `archive.listing.write_listing`.
+        maps: that are made as well.
 
     Raises:
         InputError: where the folder holds answers of another model or about other pictures, or nothing is to be read.
     """
     require_parquet()
     _check_place(place)
+    maker = MapMaker(trained, maps) if maps else None
     with _gone_if_not_begun(place), alone(inside(place), place), log_to(place):
         remove_torn(place)
         listing = place / f".{LISTING}" if (place / LISTING).exists() else place / LISTING
         listed = write_listing(listing, arguments)
-        settings = _settings(trained, precision, listed.count, listed.digest)
+        settings = _settings(trained, precision, listed.count, listed.digest) | (maker.settings() if maker else {})
         _hold_to(place, settings, listing)
-        work = Predicting(place.resolve(), model, runs, precision, trained.digest, trained)
+        work = Predicting(place.resolve(), model, runs, precision, trained.digest, maps, trained)
         _answer_shards(work, listed.count, engine, reporter)
         remove_torn(place)  # of processes that were lost
         failed, examples = _failures(place)
@@ -118,7 +122,7 @@ def _check_place(place: Path) -> None:
 
 
 def _visible(place: Path) -> bool:
-    begun = {LISTING, PREDICTIONS, FAILED, "log.txt", "log.jsonl"}
+    begun = {LISTING, PREDICTIONS, FAILED, MAPS, "log.txt", "log.jsonl"}
     return any(not path.name.startswith(".") and path.name not in begun for path in place.iterdir())
 
 
@@ -144,8 +148,9 @@ def _hold_to(place: Path, settings: Mapping[str, Any], listing: Path) -> None:
         InputError: where the folder holds something else.
     """
     if (place / SETTINGS).is_file():
-        before = {key: value for key, value in read_json(place / SETTINGS).items() if key in settings}
-        other = [key for key, value in json.loads(json.dumps(settings)).items() if before.get(key) != value]
+        before = {key: value for key, value in read_json(place / SETTINGS).items() if key not in ("status", "failed")}
+        now = json.loads(json.dumps(settings))
+        other = [key for key in {**now, **before} if before.get(key) != now.get(key)]
         if listing.name != LISTING:
             listing.unlink()
         if other:
@@ -154,7 +159,7 @@ def _hold_to(place: Path, settings: Mapping[str, Any], listing: Path) -> None:
                 "--out, or remove it."
             )
         return
-    for kind in (PREDICTIONS, FAILED):
+    for kind in (PREDICTIONS, FAILED, *([MAPS] if "methods" in settings else [])):
         make_folder(place / kind, parents=False)
     if listing.name != LISTING:
         listing.replace(place / LISTING)
@@ -182,6 +187,7 @@ class Predicting(Work[int, int]):
         model, runs: RUN as the command line names it.
         precision: of convolutions.
         digest: of the model's file.
+        maps: that are made as well.
         trained: the model, in this process; it is not sent to others.
     """
 
@@ -190,10 +196,11 @@ class Predicting(Work[int, int]):
     runs: Path
     precision: str
     digest: str
+    maps: MapsWanted | None = None
     trained: Answering | None = field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Predicting, (self.place, self.model, self.runs, self.precision, self.digest)
+        return Predicting, (self.place, self.model, self.runs, self.precision, self.digest, self.maps)
 
     def name(self, task: int) -> str:
         return f"pictures {task * SHARD + 1} and on"
@@ -205,17 +212,21 @@ class Predicting(Work[int, int]):
         if not (self.place / LISTING).is_file():
             raise InputError(f"'{self.place}' is not to be seen from every machine of the cluster under the same path.")
         answerer, pool = trained.answerer(self.precision), ThreadPoolExecutor(AT_ONCE)
-        return lambda number: _answer_shard(self.place, number, trained, answerer, pool)
+        maker = MapMaker(trained, self.maps) if self.maps else None
+        return lambda number: _answer_shard(self.place, number, trained, answerer, pool, maker)
 
 
-def _answer_shard(place: Path, number: int, trained: Answering, answerer: Answerer, pool: ThreadPoolExecutor) -> int:
-    """Writes the parts of a shard, the failures first: the predictions are what says that it is done."""
+def _answer_shard(
+    place: Path, number: int, trained: Answering, answerer: Answerer, pool: ThreadPoolExecutor, maker: MapMaker | None
+) -> int:
+    """Writes the parts of a shard, the predictions last: they are what says that it is done."""
     target = part(place, PREDICTIONS, number)
     entries = read_shard(place / LISTING, number)
     if target.is_file():
         return 0  # by a process that was lost before it could say so
     given: list[tuple[Entry, Prediction]] = []
     failed: list[tuple[Entry, str]] = []
+    seen: list[NDArray[np.uint8]] = []
     for start in range(0, len(entries), answerer.batch_size):
         some = entries[start : start + answerer.batch_size]
         good, pixels = [], []
@@ -230,6 +241,10 @@ def _answer_shard(place: Path, number: int, trained: Answering, answerer: Answer
         if good:
             said = predictions([entry.id for entry in good], *answerer(np.stack(pixels)))
             given += zip(good, said, strict=True)
+            seen += pixels if maker else []
+    if maker and given:
+        ids, answers = [entry.id for entry, _ in given], np.array([said.probabilities for _, said in given])
+        maker.write(part(place, MAPS, number), ids, np.stack(seen), answers)
     _write_failed(part(place, FAILED, number), failed)
     _write_predictions(target, given, trained)
     return len(failed)

@@ -14,7 +14,7 @@ from test_same_files import content, kill_when, workers
 
 from braintumor_kit.archive import listing as listings
 from braintumor_kit.archive import reading
-from braintumor_kit.files import read_json
+from braintumor_kit.files import read_csv, read_json
 from braintumor_kit.workflows import archive
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is missing: pip install 'braintumor-kit[archive]'")
@@ -73,6 +73,36 @@ def test_the_parts_hold_what_predict_prints(
     settings = read_json(out / "predict.json")
     assert (settings["status"], settings["pictures"], settings["failed"]) == ("finished", 70, 2)
     assert "not a medical device" in settings["notice"]
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_maps_are_those_of_explain(finished: Path, pictures: Path, tmp_path: Path, btkit: Callable[..., Any]) -> None:
+    """A row a map, of each picture that can be read, method and target; in parts of the same numbers."""
+    out, asked = tmp_path / "out", ("--method", "gradcam,integrated_gradients", "--target", "all")
+    options = ("--set", "integrated_gradients.steps=4")
+    assert btkit("predict", finished, pictures, "--out", out, *asked, *options).status == 2  # two cannot be read
+    assert [path.name for path in sorted((out / "maps").iterdir())] == [
+        path.name for path in sorted((out / "predictions").iterdir())
+    ]
+    rows = table(out, "maps")
+    classes = read_json(out / "predict.json")["classes"]
+    keys = {(row["id"], row["method"], row["target"]) for row in rows}
+    assert len(rows) == len(keys) == 68 * 2 * len(classes)
+    assert {row["id"] for row in rows} == {row["id"] for row in table(out)}
+    explained = tmp_path / "explained"
+    btkit("explain", finished, pictures, "--out", explained, *asked, *options, "--style", "none")
+    listed = {(row["id"], row["method"], row["target"]): row for row in read_csv(explained / "explanations.csv")}
+    held = parquet.read_table(next((out / "maps").iterdir())).schema.metadata
+    shape = int(held[b"btkit.height"]), int(held[b"btkit.width"])
+    for row in rows[:: len(classes) * 5 + 1]:
+        other = listed[row["id"], row["method"], row["target"]]
+        expected = np.load(explained / other["map"])
+        found = np.array(row["map"], np.float32).reshape(shape)
+        np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.02 * float(np.abs(expected).max()))
+        assert (row["layer"] or "", row["flags"]) == (other["layer"], other["flags"])
+    ended = btkit("predict", finished, pictures, "--out", out)
+    assert ended.status == 2
+    assert "made otherwise (methods, target, maps_precision)" in ended.err
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -263,18 +293,20 @@ def test_an_object_store_over_a_cluster_that_loses_a_process(
 ) -> None:
     """The same parts as from one process, byte by byte, and no picture twice."""
     local, mine = tmp_path / "local", tmp_path / "ray"
-    assert btkit("predict", finished, bucket, "--out", local, "--cpus", 1).status == 2  # two cannot be read
+    maps = ("--method", "gradcam")
+    assert btkit("predict", finished, bucket, "--out", local, "--cpus", 1, *maps).status == 2  # two cannot be read
 
     def one_that_answers() -> int | None:
         return next(iter(workers(cluster)), None) if any((mine / "predictions").glob("part-*")) else None
 
     killing = kill_when(one_that_answers)
-    ended = btkit("predict", finished, bucket, "--out", mine, "--cpus", 1, "--engine", cluster.btkit)
+    ended = btkit("predict", finished, bucket, "--out", mine, "--cpus", 1, "--engine", cluster.btkit, *maps)
     killing.join()
     assert "2 of 70 cannot be read" in ended.err
     assert "was lost" in (mine / "log.txt").read_text()
     assert table(mine, "failed") == table(local, "failed")
     assert table(mine) == table(local)
+    assert len(table(mine, "maps")) == 68
     assert content(mine, LOGS) == content(local, LOGS)
     assert len({row["id"] for row in table(mine)}) == len(table(mine)) == 68
 
@@ -282,8 +314,12 @@ def test_an_object_store_over_a_cluster_that_loses_a_process(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--engine", "ray"), "--engine and --cpus go with --out"),
-        (("--cpus", "1"), "--engine and --cpus go with --out"),
+        (("--engine", "ray"), "--engine, --cpus, --method, --target and --set go with --out"),
+        (("--cpus", "1"), "--engine, --cpus, --method, --target and --set go with --out"),
+        (("--method", "gradcam"), "go with --out"),
+        (("--out", "x", "--set", "rise.masks=9"), "--set and --target go with --method"),
+        (("--out", "x", "--method", "gradcm"), "did you mean 'gradcam'"),
+        (("--out", "x", "--method", "gradcam", "--target", "label"), "the pictures of an archive have none"),
         (("--out", "x", "--csv"), "do not go with --out"),
         (("--out", "x", "--plane", "axial"), "do not go with --out"),
     ],
