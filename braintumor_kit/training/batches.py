@@ -98,31 +98,22 @@ class Batches(keras.utils.PyDataset):
         """Inputs (n, ...), such as uint8 slices (n, S, S, C); one-hot labels (n, classes); with class weights,
         weights (n,)."""
         step += self.skipped
-        rows = self._order()[self._part(step)]
+        begin, end, _ = self._own(step)
+        rows = self._order()[begin : max(end, begin + 1)]
         inputs = self.stores[self.epoch % len(self.stores)].take(rows)
         batch = (inputs, self._one_hot[rows].to(self._device))
         return batch if self._weights is None else (*batch, self._weights[rows].to(self._device))
 
     def share(self, step: int) -> float:
         """Of a step's slices, how much this part is."""
-        begin, end = self._bounds(step)
-        part = self._part(step)
-        return 0.0 if self._is_empty(step) else (part.stop - part.start) / (end - begin)
+        begin, end, whole = self._own(step)
+        return (end - begin) / whole
 
-    def _bounds(self, step: int) -> tuple[int, int]:
-        return step * self.batch_size, min((step + 1) * self.batch_size, self.samples)
-
-    def _is_empty(self, step: int) -> bool:
-        begin, end = self._bounds(step)
-        count = end - begin
-        return self.rank * count // self.parts == (self.rank + 1) * count // self.parts
-
-    def _part(self, step: int) -> slice:
-        begin, end = self._bounds(step)
-        if self._is_empty(step):
-            return slice(begin, begin + 1)
-        count = end - begin
-        return slice(begin + self.rank * count // self.parts, begin + (self.rank + 1) * count // self.parts)
+    def _own(self, step: int) -> tuple[int, int, int]:
+        """Where this part of a step begins and ends in the epoch, and how many slices the step has."""
+        first = step * self.batch_size
+        whole = min(self.batch_size, self.samples - first)
+        return first + self.rank * whole // self.parts, first + (self.rank + 1) * whole // self.parts, whole
 
     def _order(self) -> Tensor:
         if self._seed is not None and self._ordered[0] != self.epoch:
