@@ -61,6 +61,7 @@ def do_together_on_ray(
         finally:
             told.shutdown(force=True)  # without it no worker goes on
             fitting.join(GRACE)
+    raise_again()
     error = fitting.error
     if isinstance(error, TrainingFailedError | ray.exceptions.RayError):
         raise listener.raised or lacking(error) or _lost(error) from error

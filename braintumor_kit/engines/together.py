@@ -55,6 +55,7 @@ def do_together(work: JointWork, workers: int, cpus: int, hear: Tell) -> None:
     Raises:
         BtkitError: what one of them raises.
         WorkError: where one of them is lost, or fails otherwise. The others are ended.
+        KeyboardInterrupt: where one of them was interrupted, as a terminal does to all at once.
     """
     import torch
     from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
@@ -84,6 +85,9 @@ def do_together(work: JointWork, workers: int, cpus: int, hear: Tell) -> None:
                 drain()
         except (ProcessRaisedException, ProcessExitedException) as error:
             drain()
+            raise_again()  # the same Ctrl-C may have ended them before it was heard here
+            if any(process.exitcode == -signal.SIGINT for process in begun.processes):
+                raise KeyboardInterrupt from error
             raise listener.raised or _lost(begun.processes, error) from error
         finally:
             for process in begun.processes:

@@ -163,10 +163,12 @@ def _batch_size(kept: int, task: Task) -> int:
     Raises:
         InputError: where it is another for no such reason.
     """
-    asked = task.train.batch_size  # over all workers
+    asked, workers = task.train.batch_size, task.train.parts
     halved = task.training.on_out_of_memory == "halve" and 0 < kept < asked and asked % kept == 0
     if kept != asked and not halved:
-        raise InputError(f"the checkpoint counts steps of {kept} slices, and the recipe has steps of {asked}. {ANEW}")
+        each = f", for each of {workers} workers" if workers > 1 else ""
+        said = f"the checkpoint counts steps of {kept} slices, and training.batch_size is {asked // workers}{each}"
+        raise InputError(f"{said}. {ANEW}")
     return kept
 
 

@@ -1,6 +1,7 @@
 """Several workers take the steps of one: their gradients, statistics, metrics and weights are those of one process on
 the whole step, and one that is lost stops the training in plain words."""
 
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,11 @@ def test_what_one_raises_is_raised() -> None:
 def test_one_that_is_killed_is_named(rank: int) -> None:
     with pytest.raises(WorkError, match=rf"worker {rank} was lost \(process \d+ was killed by SIGKILL\)"):
         told(Dies(rank))
+
+
+def test_one_that_is_interrupted_interrupts_the_whole() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        told(Dies(0, signal.SIGINT))
 
 
 def test_one_that_fails_otherwise_is_named_with_its_reason() -> None:
