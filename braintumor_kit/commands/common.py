@@ -110,8 +110,8 @@ def warn(warning: str | None) -> None:
         click.echo(visible(f"WARNING: {warning}"), err=True)
 
 
-def options_of_methods(methods: str, overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The options that `--set` gives each method of `--method`."""
+def options_of_methods(methods: str, overrides: Sequence[str], known: "Registry") -> dict[str, dict[str, Any]]:
+    """The options that `--set` gives each method of `--method`, all of them known."""
     from braintumor_kit.errors import InputError
     from braintumor_kit.recipe.layers import parse_override
 
@@ -123,6 +123,8 @@ def options_of_methods(methods: str, overrides: Sequence[str]) -> dict[str, dict
         if len(keys) != 2 or keys[0] not in options:
             raise InputError(f"--set {text}: write it as METHOD.KEY=VALUE, METHOD one of {', '.join(options)}.")
         options[keys[0]][keys[1]] = value
+    for name in options:
+        known.find("explainer", name)
     return options
 
 

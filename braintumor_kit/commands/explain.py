@@ -132,10 +132,8 @@ def explain(
         raise click.UsageError("--evaluate measures maps at the network's size; leave --original-size out.")
     if images and (split or limit):
         raise click.UsageError("--split and --limit are about a run's own slices; leave them or the images out.")
-    options = options_of_methods(methods, overrides)
     known = registry(ctx)
-    for name in options:
-        known.find("explainer", name)
+    options = options_of_methods(methods, overrides, known)
     with large_imports():
         from braintumor_kit.files import make_folder
         from braintumor_kit.workflows import explain_run as workflow

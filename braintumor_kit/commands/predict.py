@@ -95,9 +95,8 @@ def predict(
             raise click.UsageError("--csv and --plane do not go with --out.")
         if methods is None and (overrides or target != "predicted"):
             raise click.UsageError("--set and --target go with --method.")
-        known, options = registry(ctx), options_of_methods(methods, overrides) if methods is not None else {}
-        for name in options:
-            known.find("explainer", name)
+        known = registry(ctx)
+        options = {} if methods is None else options_of_methods(methods, overrides, known)
         _answer_archive(out, run, runs, images, precision, engine, cpus, as_json, (options, target, known.folders))
         return
     if engine != "local" or cpus or methods is not None or overrides or target != "predicted":

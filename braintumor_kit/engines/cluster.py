@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from braintumor_kit.backend import use_torch_backend
 from braintumor_kit.engines.engine import ATTEMPTS, Result, Task, Work
 from braintumor_kit.engines.ray_errors import cause, lacking
+from braintumor_kit.engines.ray_process import begin_as_asked
 from braintumor_kit.engines.ray_together import do_together_on_ray
 from braintumor_kit.engines.threads import use_threads
 from braintumor_kit.engines.together import JointWork, Tell
@@ -38,11 +38,7 @@ class Worker:
     """
 
     def __init__(self, environment: Mapping[str, str], folder: str, cpus: int) -> None:
-        os.environ.update(environment)
-        if os.path.isdir(folder):
-            os.chdir(folder)
-        use_torch_backend()
-        use_threads(cpus)
+        begin_as_asked(environment, folder, cpus)
         self._cpus = cpus
         self._do: Callable[[Any], Any] | None = None
 
@@ -85,7 +81,7 @@ class RayEngine:
     def __init__(self, ray: Any, cpus: int, gpus: float, reporter: Reporter) -> None:
         self.ray, self.cpus, self.gpus, self.reporter = ray, cpus, gpus, reporter
         self._pool: _Pool | None = None
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = self._nodes()
         most = max((int(node.get("CPU", 0)) for node in nodes), default=0)
         if most < cpus:
             raise InputError(
@@ -98,7 +94,11 @@ class RayEngine:
     @property
     def slots(self) -> int:
         """Tasks at a time."""
-        return sum(self._room(node["Resources"]) for node in self.ray.nodes() if node["Alive"])
+        return sum(map(self._room, self._nodes()))
+
+    def _nodes(self) -> list[Mapping[str, float]]:
+        """What each machine has."""
+        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
     def _room(self, has: Mapping[str, float]) -> int:
         room = int(has.get("CPU", 0)) // self.cpus
@@ -115,7 +115,7 @@ class RayEngine:
             raise
 
     def together(self, work: JointWork, workers: int, hear: Tell) -> None:
-        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        nodes = self._nodes()
         total = int(sum(node.get("CPU", 0) for node in nodes))
         cpus = min(self.cpus, max(1, total // workers))
         if total < workers or sum(node.get("GPU", 0) for node in nodes) < workers * self.gpus:

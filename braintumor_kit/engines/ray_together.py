@@ -7,9 +7,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from braintumor_kit.backend import use_torch_backend
 from braintumor_kit.engines.ray_errors import cause, lacking
-from braintumor_kit.engines.threads import use_threads
+from braintumor_kit.engines.ray_process import begin_as_asked
 from braintumor_kit.engines.together import POLL, JointWork, Listener, Tell, do_part, lost_worker
 from braintumor_kit.errors import BtkitError
 from braintumor_kit.interrupts import raise_again
@@ -82,11 +81,7 @@ def _drain(told: Any, listener: Listener) -> None:
 
 def _take_part(config: dict[str, Any]) -> None:
     """In a process of the cluster, which Ray Train has joined with the others."""
-    os.environ.update(config["environment"])
-    if os.path.isdir(config["folder"]):
-        os.chdir(config["folder"])
-    use_torch_backend()
-    use_threads(config["cpus"])
+    begin_as_asked(config["environment"], config["folder"], config["cpus"])
     do_part(config["work"], config["told"].put)
 
 

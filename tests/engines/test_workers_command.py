@@ -84,11 +84,7 @@ def test_under_torchrun_no_other_engine_begins_workers(monkeypatch: pytest.Monke
 
 def test_a_killed_worker_is_named_and_the_run_goes_on(pair: Path, tmp_path: Path, btkit: Callable[..., Any]) -> None:
     run = tmp_path / "killed"
-    command = [*BTKIT, "run", "resnet_adam", *PAIR, "--runs", str(tmp_path), "--name", run.name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as begun:
-        wait_for_epochs(run, 2)
-        os.kill(max(workers_of(begun.pid)), signal.SIGKILL)
-        _, err = begun.communicate(timeout=120)
+    begun, err = stopped(run, lambda pid: os.kill(max(workers_of(pid)), signal.SIGKILL))
     assert begun.returncode == 3
     assert "was killed by SIGKILL), and the training stopped" in err
     assert f"go on where it stopped with: btkit run --resume {run}" in err
@@ -105,11 +101,7 @@ def test_a_cluster_comes_to_the_same_though_a_worker_is_killed(
 ) -> None:
     pytest.importorskip("ray", reason="Ray is missing: pip install 'braintumor-kit[ray]'")
     run = tmp_path / "killed"
-    command = [*BTKIT, "run", "resnet_adam", *PAIR, "--runs", str(tmp_path), "--name", run.name, "--engine", "ray"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as begun:
-        wait_for_epochs(run, 2)
-        os.kill(next(ray_workers(begun.pid)), signal.SIGKILL)
-        _, err = begun.communicate(timeout=120)
+    begun, err = stopped(run, lambda pid: os.kill(next(ray_workers(pid)), signal.SIGKILL), "--engine", "ray")
     assert begun.returncode == 3
     assert "was lost (" in err
     assert f"btkit run --resume {run}" in err
@@ -120,18 +112,24 @@ def test_a_cluster_comes_to_the_same_though_a_worker_is_killed(
 
 def test_an_interrupted_one_goes_on(pair: Path, tmp_path: Path, btkit: Callable[..., Any]) -> None:
     run = tmp_path / "interrupted"
-    command = [*BTKIT, "run", "resnet_adam", *PAIR, "--runs", str(tmp_path), "--name", run.name]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as begun:
-        wait_for_epochs(run, 2)
-        os.killpg(begun.pid, signal.SIGINT)  # as a terminal does, to all of them
-        _, err = begun.communicate(timeout=120)
+    begun, err = stopped(run, lambda pid: os.killpg(pid, signal.SIGINT))  # as a terminal does, to all of them
     assert begun.returncode == 130
     assert "Traceback" not in err
     assert "go on where it stopped" in err
     assert btkit("run", "--resume", run).status == 0
     assert history(run) == history(pair)
+
+
+def stopped(run: Path, stop: Callable[[int], None], *further: str) -> tuple[subprocess.Popen[str], str]:
+    """A run that something befalls after two epochs, and what it says."""
+    command = [*BTKIT, "run", "resnet_adam", *PAIR, "--runs", str(run.parent), "--name", run.name, *further]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as begun:
+        wait_for_epochs(run, 2)
+        stop(begun.pid)
+        _, err = begun.communicate(timeout=120)
+    return begun, err
 
 
 def wait_for_epochs(run: Path, count: int) -> None:
