@@ -66,6 +66,8 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
         ("[[explain]]\nmethod = 'rise'\nmask = 3", "[explain.0] mask: unknown key; did you mean 'masks'?"),
         ("[split]\nmethod = 'grouped'\nfolds = 3",
          "[split] folds: goes with method = \"kfold\", not with \"grouped\"."),
+        ("[split]\nmethod = 'grouped'\nfold = 1", "[split] fold: goes with method = \"kfold\", not with \"grouped\"."),
+        ("[split]\nmethod = 'kfold'\nfold = 6", "[split] fold: is one of the 5 folds, not 6."),
         ("[split]\nmethod = 'stratified'\nkeep_together = 'nothing'",
          "[split] keep_together: goes with method = \"kfold\", not with \"stratified\"."),
         ("[split]\nmethod = 'kfold'\nhold_out = 'unmatched'",

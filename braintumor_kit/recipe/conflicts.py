@@ -34,10 +34,14 @@ def conflicts(tables: Mapping[str, Any]) -> Iterator[tuple[Path_, str]]:
         yield from _mlflow(mlflow)
     if "source" in tables and (split is None or split.together != "copies"):  # which looks patients up as well
         yield from _without_effect(("source",), tables["source"], "recover_patients", {"patient_index": (True,)})
-    if tables.get("sweep") and split is not None and split.method == "kfold":
-        yield ("sweep",), 'does not go with split.method = "kfold": choose first, then cross-validate what was chosen.'
+    if tables.get("sweep") and split is not None and split.cross_validates:
+        yield (
+            ("sweep",),
+            'does not go with split.method = "kfold": choose first, then cross-validate what was chosen. Choose in one '
+            "of the folds with split.fold = 1.",
+        )
     if training is not None and training.workers > 1:
-        several = bool(tables.get("sweep")) or (split is not None and split.method == "kfold")
+        several = bool(tables.get("sweep")) or (split is not None and split.cross_validates)
         yield from _workers(training, several)
     if split is not None:
         yield from _split(split)
@@ -53,10 +57,12 @@ def _split(split: SplitTable) -> Iterator[tuple[Path_, str]]:
         yield ("split", "collections"), "goes with the name of one of its collections as hold_out."
     if split.collections is None and split.hold_out not in (None, UNMATCHED):
         yield ("split", "hold_out"), 'is "unmatched" or the name of a collection; collections says which slices it has.'
+    if split.fold is not None and split.folds is not None and split.fold > split.folds:
+        yield ("split", "fold"), f"is one of the {split.folds} folds, not {split.fold}."
     if split.method == "kfold" and split.hold_out is not None:
         yield ("split", "hold_out"), "does not go with a cross-validation, which tests every slice once."
     if split.method != "kfold":
-        for key in ("folds", "keep_together"):
+        for key in ("folds", "fold", "keep_together"):
             if getattr(split, key) is not None:
                 yield ("split", key), f'goes with method = "kfold", not with "{split.method}".'
     if split.method == "source":

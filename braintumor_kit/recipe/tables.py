@@ -103,6 +103,12 @@ class SplitTable(Table):
         "kfold it is set aside: there every slice is tested once.",
     )
     folds: int | None = Field(None, ge=2, le=100, description="With method = kfold: how many, 5 by default.")
+    fold: int | None = Field(
+        None,
+        ge=1,
+        description="With method = kfold: train and test that one of the folds alone, as one training; settings may be "
+        "chosen on its validation part.",
+    )
     keep_together: Literal["patients", "copies", "nothing"] | None = Field(
         None,
         description='With method = kfold: what is never divided. "patients" by default; "copies" are copies of a '
@@ -133,6 +139,11 @@ class SplitTable(Table):
         "say so in every output; otherwise the run stops.",
     )
     seed: int | None = Field(None, ge=0, description="Seed of the split alone; the recipe's seed by default.")
+
+    @property
+    def cross_validates(self) -> bool:
+        """Whether several folds are trained, each as a run of its own."""
+        return self.method == "kfold" and self.fold is None
 
     @property
     def together(self) -> Literal["patients", "copies", "nothing"]:

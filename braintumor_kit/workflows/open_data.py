@@ -202,5 +202,6 @@ def _splits(
     if recovers(recipe):  # labels of matched slices may contradict: each patient counts for its commonest
         settings = settings.model_copy(update={"mixed_patients": "allow"})
     if settings.method == "kfold":
-        return make_folds(samples, settings, seed, copies)
+        folds = make_folds(samples, settings, seed, copies)
+        return folds if settings.fold is None else [folds[settings.fold - 1]]
     return [make_split(samples, settings, seed, copies, pictures)]

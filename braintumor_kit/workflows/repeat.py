@@ -43,7 +43,7 @@ def repeat(
     if missing := lacking(record["results"], before.folds):
         raise InputError(f"{file} is damaged: results.{missing} is missing: there is nothing to compare with.")
     recipe = recipe_of(record["recipe"], file, registry)
-    if recipe.tables.split.method == "kfold" and before.folds is None:
+    if recipe.tables.split.cross_validates and before.folds is None:
         raise InputError(f"'{before.folder}' is a fold: repeat the whole cross-validation, {before.folder.parent}.")
     use_threads_of(record, reporter)
     text = tomli_w.dumps(without_none(record["recipe"]))

@@ -71,7 +71,7 @@ def run_recipe(
         check_explained_splits(recipe, materials[0].split)
         check_shares(recipe, materials[0])
         run = new_run(runs, recipe.path.stem, name, started)
-        folds = recipe.tables.split.method == "kfold"
+        folds = recipe.tables.split.cross_validates
         with locked(run), told_how_to_go_on(run, folds or bool(recipe.tables.sweep), reporter):
             if recipe.tables.sweep:
                 data = {
@@ -98,7 +98,7 @@ def engine_for(recipe: Recipe, engine: str, reporter: Reporter) -> Iterator[Engi
     """
     workers = recipe.tables.training.workers
     check_torchrun(workers, engine)
-    if engine != "local" and workers == 1 and recipe.tables.split.method != "kfold" and not recipe.tables.sweep:
+    if engine != "local" and workers == 1 and not recipe.tables.split.cross_validates and not recipe.tables.sweep:
         raise InputError(
             f"--engine {engine} spreads the folds of a cross-validation, the trials of a sweep and the workers of a "
             'training, and this recipe is one training by one: leave it out, divide with split.method = "kfold", add '
@@ -173,9 +173,9 @@ def _check_unfinished(run: Run, recipe: Recipe, accept: bool) -> None:
     if run.record.get("status") == "finished":
         forget_checkpoint(run.folder)  # of a process that was killed at the very end
         raise InputError(f"'{run.folder}' is finished: there is nothing to go on with.")
-    if recipe.tables.split.method == "kfold" and not is_run(str(run.folder.parent)):
+    if recipe.tables.split.cross_validates and not is_run(str(run.folder.parent)):
         raise InputError(f"'{run.folder}' began as one training; its resolved.json asks for folds now: put it back.")
-    if recipe.tables.split.method == "kfold":
+    if recipe.tables.split.cross_validates:
         raise InputError(
             f"'{run.folder}' is a fold of a cross-validation: go on with the whole, --resume {run.folder.parent}."
         )

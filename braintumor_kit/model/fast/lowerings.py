@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from braintumor_kit.model.fast.depthwise import depthwise
 from braintumor_kit.model.fast.graph import Call
 from braintumor_kit.model.fast.kernels import constant_weights, live_weights
 from braintumor_kit.model.fast.over_group import SumOver, normalized_over_group
@@ -88,13 +89,15 @@ def _convolution(call: Call, setting: Setting) -> Lowered | None:
         weights = constant_weights(layer, setting.dtype, call.normalization)
     else:
         weights = live_weights(layer, setting.dtype)
-    groups = layer.kernel.shape[2] if isinstance(layer, keras.layers.DepthwiseConv2D) else layer.groups
+    by_channel = isinstance(layer, keras.layers.DepthwiseConv2D)
     pad, strides, dtype = _padding(call), layer.strides, setting.dtype
 
     def run(training: bool, x: Tensor) -> Tensor:
         kernel, bias = weights()
         x, padding = pad(x.to(dtype))
-        return activation(F.conv2d(x, kernel, bias, strides, padding, 1, groups))
+        if by_channel:
+            return activation(depthwise(x, kernel, bias, strides, padding))
+        return activation(F.conv2d(x, kernel, bias, strides, padding, 1, layer.groups))
 
     return run
 
