@@ -1,6 +1,7 @@
 """Training: schedules, augmentation, averages, phases, and draws that follow from (seed, epoch, step)."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -57,7 +58,11 @@ def material(count: int = 48) -> tuple[Slices, np.ndarray]:
 
 
 def trained(
-    folder: Path, seed: int = 0, callbacks: CallbacksTable | None = None, **values: object
+    folder: Path,
+    seed: int = 0,
+    callbacks: CallbacksTable | None = None,
+    watching: Callable[[Classifier], keras.callbacks.Callback] | None = None,
+    **values: object,
 ) -> tuple[Classifier, Fitted]:
     network, (slices, labels) = classifier(seed), material()
     training = TrainingTable.model_validate({"epochs": 3, "batch_size": 8, "learning_rate": 1e-2, **values})
@@ -66,7 +71,8 @@ def trained(
     augmentation = AugmentTable(flip_horizontal=True, rotate=5, noise=0.02)
     task = Task(train, validation, training, augmentation, callbacks or CallbacksTable(), torch.float32, seed)
     folder.mkdir(exist_ok=True)
-    return network, fit(network, task, folder, Watch(lambda row: None))
+    own = [watching(network)] if watching else []
+    return network, fit(network, task, folder, Watch(lambda row: None), own)
 
 
 def batches(slices: Slices, labels: np.ndarray, places: np.ndarray, size: int, seed: int | None = None) -> Batches:
@@ -180,6 +186,40 @@ def test_ema_is_what_is_kept(tmp_path: Path) -> None:
     plain, averaged = trained(tmp_path / "a", epochs=1), trained(tmp_path / "b", epochs=1, ema=0.99)
     assert plain[1].history[0].loss == averaged[1].history[0].loss
     assert any(not np.array_equal(a, b) for a, b in zip(weights(plain[0]), weights(averaged[0]), strict=True))
+
+
+class Steps(keras.callbacks.Callback):
+    """Keeps all weights after every step, and what the validation of each epoch was done with."""
+
+    def __init__(self, network: Classifier) -> None:
+        super().__init__()
+        self.network, self.after, self.validated = network, [weights(network)], []
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        self.after.append(weights(self.network))
+
+    def on_test_batch_begin(self, batch: int, logs: object = None) -> None:
+        self.validated.append(weights(self.network))
+
+
+def test_the_average_is_of_every_weight_of_every_step_convolutions_included(tmp_path: Path) -> None:
+    kept: list[Steps] = []
+
+    def watching(network: Classifier) -> Steps:
+        kept.append(Steps(network))
+        return kept[0]
+
+    network, _ = trained(tmp_path, watching=watching, epochs=1, ema=0.7)
+    steps = kept[0]
+    expected = [weight.astype(np.float64) for weight in steps.after[0]]
+    for number, after in enumerate(steps.after[1:], start=1):
+        momentum = min(0.7, (1 + number) / (10 + number))
+        expected = [momentum * mean + (1 - momentum) * weight for mean, weight in zip(expected, after, strict=True)]
+    assert len(steps.after) == 5
+    for found in (weights(network), steps.validated[0]):
+        for weight, mean in zip(found, expected, strict=True):
+            np.testing.assert_allclose(weight, mean, rtol=1e-5, atol=1e-7)
+    assert not any(np.allclose(a, b) for a, b in zip(expected[:1], steps.after[-1][:1], strict=True))
 
 
 def test_average_by_hand() -> None:

@@ -20,10 +20,15 @@ class WeightAverage(keras.callbacks.Callback):
 
     def __init__(self, variables: list[keras.Variable], momentum: float) -> None:
         super().__init__()
-        self._values = [variable.value.data for variable in variables if variable.value.dtype.is_floating_point]
+        self._variables = [variable for variable in variables if variable.value.dtype.is_floating_point]
         self._average = [value.clone() for value in self._values]
         self._momentum = momentum
         self._steps = 0
+
+    @property
+    def _values(self) -> list[torch.Tensor]:
+        """Asked for anew each time: the fast path gives kernels other memory when it first meets them."""
+        return [variable.value.data for variable in self._variables]
 
     @property
     def tensors(self) -> list[torch.Tensor]:
@@ -46,6 +51,11 @@ class WeightAverage(keras.callbacks.Callback):
             yield
         finally:
             self._exchange()
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        for value, average in zip(self._values, self._average, strict=True):
+            if average.stride() != value.stride():  # one pass over all of them needs the same order in memory
+                average.data = torch.empty_like(value).copy_(average)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self._steps += 1
