@@ -58,8 +58,8 @@ MAY_IMPORT = {
         "workflows",
     },
     "bench": {
-        "archive", "backend", "contracts", "data", "engines", "errors", "explanation", "files", "memory", "model",
-        "progress", "recipe", "registry", "report", "runs", "training", "workflows",
+        "archive", "backend", "contracts", "data", "engines", "errors", "evaluation", "explanation", "files", "memory",
+        "model", "progress", "recipe", "registry", "report", "runs", "training", "workflows",
     },
     "commands": {
         "audit", "bench", "data", "engines", "errors", "faults", "files", "interrupts", "notice", "progress", "recipe",
