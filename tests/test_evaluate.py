@@ -178,6 +178,10 @@ def test_another_source_with_other_classes(runs: Path, yes_and_no: Path, btkit: 
     rows = read_csv(folder / "predictions.csv")
     assert found["accuracy"] == pytest.approx(np.mean([row["label"] == row["predicted"] for row in rows]))
     assert {row["label"] for row in rows} == {"tumour", "notumor"}
+    tumours = [row["predicted"] == "tumour" for row in rows if row["label"] == "tumour"]
+    assert found["detection"]["tumours"]["called_tumour"] == pytest.approx(np.mean(tumours))
+    told = btkit("evaluate", runs / "one", "--source", "image_folder", "--set", root).out
+    assert f"Of {len(tumours)} slices with a tumour {np.mean(tumours):.3f} are called one of the tumours; with" in told
 
 
 def test_a_lone_model_on_a_source(runs: Path, yes_and_no: Path, btkit: Callable, tmp_path: Path) -> None:

@@ -84,7 +84,14 @@ def test_a_run_judges_the_held_out_apart(tmp_path: Path, btkit: Callable) -> Non
     assert figures["n"] == len(said) == sum(row["group"] in chosen for row in rows)
     assert figures["accuracy"] == pytest.approx(sum(row["label"] == row["predicted"] for row in said) / len(said))
     again = btkit("evaluate", tmp_path / "apart", "--split", "held_out", "--json")
-    assert json.loads(again.out)["metrics"]["confusion_matrix"] == figures["confusion_matrix"]
+    asked = json.loads(again.out)["metrics"]
+    assert asked["confusion_matrix"] == figures["confusion_matrix"]
+    recorded = json.loads((tmp_path / "apart" / "metrics.json").read_text())["certainty"]["held_out"]["detection"]
+    tumours = [row for row in said if row["label"] != "notumor"]
+    assert recorded["tumours"]["n"] == len(tumours)
+    called = sum(row["predicted"] != "notumor" for row in tumours)
+    assert recorded["tumours"]["called_tumour"] == pytest.approx(called / len(tumours))
+    assert asked["detection"] == recorded
     assert btkit("evaluate", tmp_path / "all", "--split", "held_out").status == 2
 
 

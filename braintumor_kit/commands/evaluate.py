@@ -183,9 +183,22 @@ def _print_metrics(figures: dict[str, Any]) -> None:
     click.echo(f"95 % intervals by bootstrap over {figures['interval_over']}.")
     if figures["left_out"]:
         click.echo(f"{figures['left_out']} more could not be read and are left out.")
+    if tumours := (figures["detection"] or {}).get("tumours"):
+        click.echo(_detected(tumours))
     if by_patient := figures["by_group"]:
         low, high = by_patient["accuracy_ci"]
         click.echo(f"By patient ({by_patient['n']}): accuracy {by_patient['accuracy']:.3f} [{low:.3f}, {high:.3f}].")
+
+
+def _detected(tumours: dict[str, Any]) -> str:
+    """What becomes of tumours, in a sentence."""
+    said = f"Of {tumours['n']} slices with a tumour {tumours['called_tumour']:.3f} are called one of the tumours"
+    if "abstained" not in tumours:
+        return f"{said}."
+    return (
+        f"{said}; with abstention {tumours['found']:.3f} are found, {tumours['abstained']:.3f} are not answered and "
+        f"{tumours['missed']:.3f} are called healthy."
+    )
 
 
 def _print_comparison(comparison: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from braintumor_kit.data.cache import Slices, decoded_slices
 from braintumor_kit.data.dataset import Dataset
 from braintumor_kit.evaluation.class_sets import Common, common_classes
 from braintumor_kit.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from braintumor_kit.evaluation.detection import detection
 from braintumor_kit.evaluation.intervals import units_of
 from braintumor_kit.evaluation.metrics import accuracy, balanced_accuracy, evaluate, expected_calibration_error
 from braintumor_kit.evaluation.paired import compare
@@ -127,11 +128,13 @@ def _examined(
 @dataclass(frozen=True)
 class Answers:
     """What a model says of examined slices, in the classes that both have: probabilities as they come and calibrated,
-    (N, K), and which pictures are unlike its training, (N,); None where nobody can tell."""
+    (N, K), which pictures are unlike its training, and which are better not answered, (N,); None where nobody can
+    tell."""
 
     plain: NDArray[np.float64]
     calibrated: NDArray[np.float64] | None
     unlike: NDArray[np.bool_] | None
+    abstain: NDArray[np.bool_] | None
 
 
 def answers(
@@ -155,21 +158,24 @@ def answers(
     common = examined.common
     plain = common.probabilities(np.concatenate(said))
     if not verdicts:
-        return Answers(plain, None, None)
+        return Answers(plain, None, None, None)
     unlike = [verdict.unlike for verdict in verdicts if verdict.unlike is not None]
     calibrated = common.probabilities(np.concatenate([verdict.calibrated for verdict in verdicts]))
-    return Answers(plain, calibrated, np.concatenate(unlike) if unlike else None)
+    abstain = np.concatenate([verdict.abstain for verdict in verdicts])
+    return Answers(plain, calibrated, np.concatenate(unlike) if unlike else None, abstain)
 
 
 def figures_of(trained: Answering, examined: Examined, given: Answers) -> dict[str, Any]:
     """The figures of `metrics.json` for examined slices, with the share that is unlike the training."""
     found = evaluate(examined.labels, given.plain, examined.groups, examined.common.classes, given.calibrated)
     flagged = None if given.unlike is None else float(given.unlike.mean())
+    units = units_of(examined.groups, examined.ids)
     return {
         "source": examined.name,
         "model": trained.digest,
         **(found or {}),
         "out_of_distribution": flagged,
+        "detection": detection(examined.labels, given.plain, units, examined.common.classes, given.abstain),
         "left_out": examined.left_out,
         **({"warning": trained.warning} if trained.warning else {}),
     }
