@@ -177,7 +177,7 @@ def test_keras_layers_see_what_is_traced(name: str, way: str) -> None:
 
 def shown(model: keras.Model, layer: str | None = None) -> tuple[Network, Cells | None]:
     network = network_of(model, layer=layer, shape=(64, 64, 3))
-    return network, network._cells
+    return network, network.cells
 
 
 @pytest.mark.parametrize("way", ["channels_last", "channels_first"])

@@ -73,6 +73,7 @@ def test_five_mistakes_are_reported_together(tmp_path: Path) -> None:
         ("[split]\nmethod = 'kfold'\nhold_out = 'unmatched'",
          "[split] hold_out: does not go with a cross-validation, which tests every slice once."),
         ("[split]\nmethod = 'kfold'\nfolds = 1", "[split] folds: should be greater than or equal to 2, not 1."),
+        ("[training]\nworkers = 2\nmask_weight = 0.3", "[training] mask_weight: is for trainings by one worker."),
         ("[training]\nworkers = 2\non_out_of_memory = 'halve'",
          "[training] on_out_of_memory: is \"stop\" where several workers take steps together."),
     ],

@@ -16,12 +16,14 @@ import torch
 from test_training import batches, classifier, material, weights
 
 from braintumor_kit.contracts import InputError
+from braintumor_kit.data.cache import Slices
 from braintumor_kit.files import read_csv, read_json, write_json
 from braintumor_kit.recipe.tables import AugmentTable, CallbacksTable, TrainingTable
 from braintumor_kit.runs import Run, locked
 from braintumor_kit.training import checkpoint
 from braintumor_kit.training.checkpoint import Checkpoint, Position, save_checkpoint
 from braintumor_kit.training.fit import LATEST, fit
+from braintumor_kit.training.guidance import GRID, Guidance
 from braintumor_kit.training.task import Fitted, Task, Watch
 
 pytestmark = pytest.mark.usefixtures("one_thread", "two_layers")
@@ -35,6 +37,7 @@ TRAININGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "averaged": ({"epochs": 3, "ema": 0.9, "optimizer": "adamw", "select": "val_loss"}, PLATEAU),
     "scheduled": ({"epochs": 3, "schedule": {"name": "cosine", "warmup_epochs": 1}, "optimizer": "sgd"}, {}),
     "phases": ({"phases": [{"epochs": 2, "trainable": "head"}, {"epochs": 2, "learning_rate": 1e-3}]}, PLATEAU),
+    "guided": ({"epochs": 3, "mask_weight": 0.5}, PLATEAU),
     "stopped early": ({"phases": [{"epochs": 8}, {"epochs": 2, "learning_rate": 1e-3}]}, PLATEAU | STOPPING),
 }
 
@@ -69,9 +72,18 @@ def trained(name: str, folder: Path, resume: bool = False, kill: Kill | None = N
         CallbacksTable.model_validate(callbacks),
         torch.float32,
         5,
+        guidance(slices, training.mask_weight) if training.mask_weight else None,
     )
     fitted = fit(network, task, folder, Watch(lambda row: None), [kill] if kill else [], resume)
     return weights(network), fitted
+
+
+def guidance(slices: Slices, weight: float) -> Guidance:
+    """Masks of the bright bars."""
+    bars = torch.from_numpy(slices.array[: 8 * STEPS, None, :, :, 0] > 200).float()
+    masks = (torch.nn.functional.interpolate(bars, (GRID, GRID), mode="area")[:, 0] * 255).to(torch.uint8)
+    axis = torch.eye(8).repeat_interleave(4, dim=0)
+    return Guidance(masks, axis, axis, weight)
 
 
 def without_times(fitted: Fitted) -> Any:

@@ -30,7 +30,8 @@ from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, end_record, find_run, start_record
 from braintumor_kit.training.fit import check, fit
 from braintumor_kit.training.task import Watch
-from braintumor_kit.workflows.learning import build, make_task
+from braintumor_kit.workflows.guided import guided_task
+from braintumor_kit.workflows.learning import build
 from braintumor_kit.workflows.trained import trained_of
 
 KEYS = {
@@ -128,7 +129,9 @@ class BrainTumorClassifier(ClassifierMixin, BaseEstimator):
         with seeded(seed), TemporaryDirectory(prefix="btkit-fit-") as folder:
             classifier = build(recipe, material.dataset)
             check(classifier, recipe.tables.training, recipe.tables.callbacks)
-            fitted = fit(classifier, make_task(recipe, material, quiet), Path(folder), Watch(lambda row: None))
+            fitted = fit(
+                classifier, guided_task(recipe, material, classifier, quiet), Path(folder), Watch(lambda row: None)
+            )
         classifier.model.trainable = True
         self.model_ = classifier.model
         self.history_ = [asdict(row) for row in fitted.history]

@@ -159,10 +159,11 @@ class Network(ABC):
         """Maps (N, h, w) of the explained layer's cells at the images' size (H, W)."""
         latest = self._latest if self.looked_at_layer else None  # what another method looked at says nothing of these
         known = latest is not None and maps.shape[1:] == latest.activations.shape[2:]
-        return enlarge(maps, size, self._cells if known and self.align == "receptive_field" else None)
+        return enlarge(maps, size, self.cells if known and self.align == "receptive_field" else None)
 
     @cached_property
-    def _cells(self) -> Cells | None:
+    def cells(self) -> Cells | None:
+        """Where the explained layer's cells lie in a picture; None where that cannot be followed."""
         with torch.no_grad():
             return self._trace(self._black(), *((2, 3) if self.layout.channels_first else (1, 2)))
 

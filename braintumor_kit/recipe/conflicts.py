@@ -87,6 +87,8 @@ def _split(split: SplitTable) -> Iterator[tuple[Path_, str]]:
 def _workers(training: TrainingTable, several: bool) -> Iterator[tuple[Path_, str]]:
     if several:
         yield ("training", "workers"), "is for one training: --engine spreads folds and trials, a worker each."
+    if training.mask_weight:
+        yield ("training", "mask_weight"), "is for trainings by one worker."
     if training.on_out_of_memory == "halve":
         yield ("training", "on_out_of_memory"), 'is "stop" where several workers take steps together.'
 

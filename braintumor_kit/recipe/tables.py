@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from braintumor_kit.recipe.certainty_table import CertaintyTable
 from braintumor_kit.recipe.mlflow_table import MlflowTable
 from braintumor_kit.recipe.resources_table import ResourcesTable
 from braintumor_kit.recipe.sweep_table import SweepTable
@@ -261,6 +262,13 @@ class TrainingTable(Table):
         lt=1,
         description="Momentum of a moving average of the weights, which is then what is kept; 0 is off.",
     )
+    mask_weight: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="Of a second term of the loss that asks the evidence for a slice's class to lie on its tumour, "
+        "where the source has a mask of it; 0 is off.",
+    )
     trainable: str = Field(
         "all",
         description='What is trained: "all", "head", or a stage of the backbone and all that follows it.',
@@ -340,21 +348,6 @@ class CallbacksTable(Table):
     reduce_lr_on_plateau: ReduceLROnPlateauTable | None = Field(None, description="Lower the rate on a plateau.")
     early_stopping: EarlyStoppingTable | None = Field(None, description="Stop on a plateau.")
     tensorboard: TensorBoardTable | None = Field(None, description="Log for TensorBoard.")
-
-
-class CertaintyTable(Table):
-    """When an answer is flagged; both are settled on validation, after training."""
-
-    false_alarms: float = Field(
-        0.05, gt=0, lt=0.5, description="Share of validation slices that may be flagged as unlike the training."
-    )
-    abstain: float = Field(
-        0.05,
-        ge=0,
-        lt=1,
-        description="Share of validation slices, the least sure ones, that set the calibrated probability below which "
-        "no answer is advised.",
-    )
 
 
 class ExplainTable(OpenTable):

@@ -28,10 +28,19 @@ def augment(pictures: Tensor, settings: AugmentTable, generator: torch.Generator
     Returns:
         Pictures of the same shape and range.
     """
-    changed = _move(pictures, settings, generator)
-    changed = _provenance(changed, settings, generator)
-    changed = _intensity(changed, settings, generator)
+    changed = _shaded(_move(pictures, settings, generator), settings, generator)
     return changed if changed is pictures else changed.clamp_(0, 255)
+
+
+def augmented_with_masks(
+    slices: Tensor, masks: Tensor, channels: int, settings: AugmentTable, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """As `prepared`, with the same draws, and masks (N, 1, S, S) moved along with the slices that they are of."""
+    pictures = slices.float().permute(0, 3, 1, 2)
+    moved = _move(torch.cat([pictures, masks], dim=1), settings, generator)
+    pictures, masks = moved[:, :-1], moved[:, -1:]
+    pictures = _shaded(pictures, settings, generator).clamp(0, 255)
+    return pictures.permute(0, 2, 3, 1).expand(-1, -1, -1, channels), masks
 
 
 def prepared(
@@ -73,6 +82,11 @@ def _mirror(pictures: Tensor, settings: AugmentTable, generator: torch.Generator
             chosen = _sign(len(pictures), generator, True).reshape(-1, 1, 1, 1) < 0
             pictures = torch.where(chosen, pictures.flip(axis), pictures)
     return pictures
+
+
+def _shaded(pictures: Tensor, settings: AugmentTable, generator: torch.Generator) -> Tensor:
+    """All that changes grey levels and moves nothing."""
+    return _intensity(_provenance(pictures, settings, generator), settings, generator)
 
 
 def _intensity(pictures: Tensor, settings: AugmentTable, generator: torch.Generator) -> Tensor:

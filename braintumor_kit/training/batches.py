@@ -97,12 +97,19 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, step: int) -> tuple[Tensor, ...]:
         """Inputs (n, ...), such as uint8 slices (n, S, S, C); one-hot labels (n, classes); with class weights,
         weights (n,)."""
-        step += self.skipped
-        begin, end, _ = self._own(step)
-        rows = self._order()[begin : max(end, begin + 1)]
+        rows = self.rows(step + self.skipped)
         inputs = self.stores[self.epoch % len(self.stores)].take(rows)
         batch = (inputs, self._one_hot[rows].to(self._device))
         return batch if self._weights is None else (*batch, self._weights[rows].to(self._device))
+
+    def rows(self, step: int) -> Tensor:
+        """Which samples a step of the epoch takes, this part of them."""
+        begin, end, _ = self._own(step)
+        return self._order()[begin : max(end, begin + 1)]
+
+    def classes(self, step: int) -> Tensor:
+        """The class of each sample of a step, its number."""
+        return self._one_hot[self.rows(step)].argmax(dim=1).to(self._device)
 
     def share(self, step: int) -> float:
         """Of a step's slices, how much this part is."""

@@ -337,13 +337,19 @@ def _run_epochs(lesson: Lesson, first: int, end: int, callbacks: list[keras.call
 
 def _on_slices(classifier: Classifier, task: Task, group: Group) -> Lesson:
     over_group = SumOverGroup(lambda: trainee.weight) if group.size > 1 and task.training.sync_batch_norm else None
-    program = Program(classifier.logits, task.dtype, sum_over_group=over_group)
-    trainee = Trainee(classifier, program, task.augmentation, task.seed, group)
+    network, guided = classifier.logits, None
+    if task.guidance:
+        last = network.get_layer("pool").input
+        network, guided = keras.Model(network.inputs, [last, network.output]), (task.guidance, task.train)
+    program = Program(network, task.dtype, sum_over_group=over_group)
+    trainee = Trainee(classifier, program, task.augmentation, task.seed, group, guided)
     return Lesson(trainee, task.train, task.validation)
 
 
 def _on_features(phase: Phase, first_epoch: int, classifier: Classifier, task: Task, watch: Watch) -> Lesson | None:
     """The lesson on features, where the phase has a frozen part and there is room for what it gives."""
+    if task.guidance:
+        return None  # masks have to be moved along with the slices
     if not task.training.feature_views or (task.training.ema and first_epoch):
         return None  # after a phase that moved them, frozen weights and their average differ, and validation takes both
     parts = frozen_part(graph_of(classifier.logits))

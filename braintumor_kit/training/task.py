@@ -9,6 +9,7 @@ from braintumor_kit.data.dataset import Progress, quiet
 from braintumor_kit.recipe.tables import AugmentTable, CallbacksTable, TrainingTable
 from braintumor_kit.training.batches import Batches
 from braintumor_kit.training.callbacks import Epoch
+from braintumor_kit.training.guidance import Guidance
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Task:
         train, validation: batches of uint8 slices.
         dtype: of convolutions.
         seed: every draw of the training follows from it.
+        guidance: by tumour masks of the slices that train; None without.
     """
 
     train: Batches
@@ -45,6 +47,7 @@ class Task:
     callbacks: CallbacksTable
     dtype: torch.dtype
     seed: int
+    guidance: Guidance | None = None
 
     def of_batch_size(self, size: int) -> "Task":
         """The same slices in the same order, so many a step."""

@@ -7,11 +7,13 @@ import keras
 import torch
 from torch import Tensor
 
-from braintumor_kit.model.build import Classifier
+from braintumor_kit.model.build import LOGITS, Classifier
 from braintumor_kit.model.fast import Program
 from braintumor_kit.recipe.tables import AugmentTable
-from braintumor_kit.training.augment import prepared
+from braintumor_kit.training.augment import augmented_with_masks, prepared
+from braintumor_kit.training.batches import Batches
 from braintumor_kit.training.group import ALONE, Group, TogetherProgram
+from braintumor_kit.training.guidance import Guidance
 from braintumor_kit.training.randomness import augment_generator
 
 
@@ -24,6 +26,8 @@ class Trainee(keras.Model):
         augmentation: random changes to training slices; None where the program takes features.
         seed: of the augmentation's draws.
         group: of the processes that train together.
+        guided: by tumour masks of the slices of these batches; the program then gives the last layer's activations
+            before the logits.
 
     Attributes:
         epoch, step: where training stands; the draws of a step follow from them.
@@ -37,6 +41,7 @@ class Trainee(keras.Model):
         augmentation: AugmentTable | None,
         seed: int,
         group: Group = ALONE,
+        guided: tuple[Guidance, Batches] | None = None,
         name: str = "trainee",
     ) -> None:
         super().__init__(name=name, autocast=False)
@@ -47,8 +52,10 @@ class Trainee(keras.Model):
         self.epoch = self.step = 0
         self.weight = 1.0
         self._group = group
+        self._guided = guided
+        self._guiding_term: Tensor | None = None
         self._program = program
-        self._compiled: Callable[..., Tensor] | None = None
+        self._compiled: Callable[..., Any] | None = None
         self._compiled_for = 0
         self._bad_step = torch.tensor(-1, device=self.device)
         self.built = True
@@ -77,17 +84,31 @@ class Trainee(keras.Model):
         """Logits, float32 (N, classes), of uint8 slices (N, S, S, 1 or channels) or of features (N, ...)."""
         if inputs.device.type == "meta":  # Keras asks for shapes before the first step
             return torch.empty((len(inputs), self.network.output_shape[-1]), device="meta")
+        if training and self._guided:
+            return self._guided_logits(inputs, *self._guided)
         if self.augmentation is not None:
             generator = self._generator(inputs.device) if training else None
             inputs = prepared(inputs, self.channels, self.augmentation, generator)
         if not training:
-            return self._program(inputs)
+            result = self._program(inputs)
+            return result[-1] if self._guided else result
         return self._together(inputs, self.weight) if self._together else self._train_program(inputs)
+
+    def _guided_logits(self, slices: Tensor, guidance: Guidance, train: Batches) -> Tensor:
+        """Logits, with the guiding term of the same slices kept for the loss."""
+        assert self.augmentation is not None, "masks guide a training on slices"
+        masks = guidance.masks(train, self.step)
+        generator = self._generator(slices.device)
+        pictures, masks = augmented_with_masks(slices, masks, self.channels, self.augmentation, generator)
+        activations, logits = self._train_program(pictures)
+        of_class = self.network.get_layer(LOGITS).kernel.value.T[train.classes(self.step)]
+        self._guiding_term = guidance.term(activations, masks, of_class)
+        return logits
 
     def _generator(self, device: torch.device) -> torch.Generator:
         return augment_generator(self.seed, self.epoch, self.step, device, self._group.rank)
 
-    def _train_program(self, inputs: Tensor, training: bool = True) -> Tensor:
+    def _train_program(self, inputs: Tensor, training: bool = True) -> Any:
         compiled = self._compiled if len(inputs) == self._compiled_for else None
         return (compiled or self._program)(inputs, training=training)
 
@@ -95,6 +116,8 @@ class Trainee(keras.Model):
         """Keras' own, which also notes, without waiting for the device, at which step it was first not finite."""
         loss = super().compute_loss(*arguments, training=training, **named)
         if training:
+            if self._guiding_term is not None:
+                loss, self._guiding_term = loss + self._guiding_term, None
             bad = torch.isfinite(loss.detach()).logical_not_() & (self._bad_step < 0)
             self._bad_step.masked_fill_(bad, self.step)
         return loss

@@ -29,8 +29,8 @@ from braintumor_kit.training.fit import fit, forget_checkpoint, has_checkpoint
 from braintumor_kit.training.task import Fitted, Watch
 from braintumor_kit.workflows.ending import ending_recorded
 from braintumor_kit.workflows.explain_tables import explain_at_end, just_trained, recorded
+from braintumor_kit.workflows.guided import guided_task
 from braintumor_kit.workflows.judge import judge
-from braintumor_kit.workflows.learning import make_task
 from braintumor_kit.workflows.material import Material
 from braintumor_kit.workflows.mistakes import explain_mistakes
 from braintumor_kit.workflows.report import write_report
@@ -179,7 +179,8 @@ def _fit(
         watch = Watch(tell, steps, features, reporter.say)
         if training.workers > 1:
             return fit_together(recipe, material, classifier, run.folder, watch, resume, engine)
-        return fit(classifier, make_task(recipe, material, reporter), run.folder, watch, callbacks, resume)
+        task = guided_task(recipe, material, classifier, reporter)
+        return fit(classifier, task, run.folder, watch, callbacks, resume)
 
 
 def _epoch_line(row: Epoch) -> str:
