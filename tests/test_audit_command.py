@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -209,6 +210,7 @@ def test_a_runs_accuracy_is_taken_apart(run: Path, tmp_path: Path, btkit: Callab
     for name, rows in parts.items():
         right = sum(row["label"] == row["predicted"] for row in rows)
         assert (found[name]["n"], found[name]["accuracy"]) == (len(rows), pytest.approx(right / len(rows)))
+        assert found[name]["by_class"] == Counter(row["label"] for row in rows)
     recall = {
         (name, label): np.mean([row["predicted"] == label for row in parts[name] if row["label"] == label])
         for name in ("all", "clean")
@@ -219,6 +221,9 @@ def test_a_runs_accuracy_is_taken_apart(run: Path, tmp_path: Path, btkit: Callab
     assert (found["folder"], found["split"]) == ("leaky", "test")
     assert found["all"]["accuracy"] == pytest.approx(load(run / "metrics.json")["test"]["accuracy"])
     assert "Accuracy of the run on test" in ended.out
+    counts = Counter(row["label"] for row in parts["clean"])
+    listed = f"glioma {counts['glioma']}, notumor {counts['notumor']}"
+    assert f"Those without, by class: {listed}: too few for their accuracy to say much." in " ".join(ended.out.split())
 
 
 def test_a_run_is_audited_on_the_split_that_it_had(run: Path, tmp_path: Path, btkit: Callable) -> None:

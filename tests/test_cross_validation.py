@@ -112,6 +112,12 @@ def test_pooled_predictions_are_those_of_the_fold_that_tested(finished: Path) ->
         assert {name: row[name] for name in own} == dict(own)
 
 
+def test_the_pool_says_how_many_tumours_are_found(finished: Path) -> None:
+    rows = [row for row in read_csv(finished / "predictions.csv") if row["label"] != "notumor"]
+    found = load(finished / "metrics.json")["certainty"]["test"]["detection"]["tumours"]
+    assert found["called_tumour"] == pytest.approx(np.mean([row["predicted"] != "notumor" for row in rows]))
+
+
 def test_pooled_figures_follow_from_the_pooled_predictions(finished: Path) -> None:
     rows, pooled = read_csv(finished / "predictions.csv"), load(finished / "metrics.json")["test"]
     labels, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]

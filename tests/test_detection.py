@@ -24,9 +24,11 @@ def test_shares_are_those_counted_by_hand() -> None:
     assert tumours["found"] == pytest.approx(2 / 5)
     assert tumours["missed"] == pytest.approx(1 / 5)
     assert tumours["abstained"] == pytest.approx(2 / 5)
-    assert tumours["found_or_abstained"] == pytest.approx(4 / 5)
+    assert tumours["not_missed"] == pytest.approx(4 / 5)
     assert healthy["called_tumour"] == pytest.approx(1 / 3)
-    assert healthy["missed"] == pytest.approx(1 / 3)
+    assert healthy["cleared"] == pytest.approx(1 / 3)
+    assert healthy["false_alarm"] == pytest.approx(1 / 3)
+    assert healthy["not_alarmed"] == pytest.approx(2 / 3)
     assert tumours["found_ci"][0] <= 2 / 5 <= tumours["found_ci"][1]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from braintumor_kit.data.split import make_folds
 from braintumor_kit.files import read_csv
-from braintumor_kit.recipe.load import load_recipe, load_source
+from braintumor_kit.recipe.load import load_source
 from braintumor_kit.recipe.tables import SplitTable
 
 pytestmark = pytest.mark.usefixtures("two_layers")
@@ -36,10 +36,19 @@ def test_the_run_is_that_fold_and_no_other(tmp_path: Path, btkit: Callable) -> N
     assert "folds" not in metrics
 
 
-def test_settings_are_chosen_inside_of_one_fold(tmp_path: Path) -> None:
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(
-        '[source]\nname = "phantom"\n[backbone]\nname = "resnet"\n[split]\nmethod = "kfold"\nfold = 1\n'
-        "[sweep.space]\ntraining.learning_rate = [1e-4, 1e-3]\n"
-    )
-    assert load_recipe(recipe).tables.sweep is not None
+def test_it_is_repeated_and_reported_as_one_fold(tmp_path: Path, btkit: Callable) -> None:
+    shown = (*SMALL, "--set=report=true")
+    assert btkit("run", "resnet_adam", *shown, "--runs", tmp_path, "--name", "fold").status == 0
+    assert "(fold 2 of 3 alone)" in (tmp_path / "fold" / "model_card.md").read_text()
+    ended = btkit("run", tmp_path / "fold", "--runs", tmp_path, "--name", "again")
+    assert ended.status == 0, ended.err
+
+
+def test_settings_are_chosen_inside_of_one_fold(tmp_path: Path, btkit: Callable) -> None:
+    space = '--set=sweep.space={"training.learning_rate" = [1e-4, 1e-3]}'
+    ended = btkit("run", "resnet_adam", *SMALL, space, "--runs", tmp_path, "--name", "sweep")
+    assert ended.status == 0, ended.err
+    trials = [tmp_path / "sweep" / f"trial-000{number}" for number in (1, 2)]
+    splits = [read_csv(trial / "split.csv") for trial in trials]
+    assert splits[0] == splits[1]
+    assert len(read_csv(tmp_path / "sweep" / "sweep.csv")) == 2

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from braintumor_kit.bench.plain_loop import Part, network, train
+from braintumor_kit.bench.plain_loop import Part, _average, network, train
 from braintumor_kit.bench.plain_torch import again, table
 from braintumor_kit.commands.main import run_command_line
 from braintumor_kit.contracts import InputError
@@ -78,11 +78,32 @@ def test_it_learns(values: dict[str, Any]) -> None:
         ({"training": {"optimizer": "sgd"}}, "optimizer, not sgd"),
         ({"augment": {"noise": 0.1, "gamma": 0.1}}, "augmentation gamma, noise"),
         ({"training": {"trainable": "head"}}, "all layers in one phase"),
+        ({"training": {"mask_weight": 0.3}}, "training.mask_weight"),
+        ({"training": {"schedule": {"name": "cosine", "warmup_epochs": 1}}}, "a warm-up"),
+        ({"callbacks": {"early_stopping": {}}}, "early_stopping"),
+        ({"callbacks": {"reduce_lr_on_plateau": {"cooldown": 1}}}, "but for its factor"),
+        ({"backbone": {"name": "efficientnet_lite0", "weights": "none"}}, 'weights other than "imagenet"'),
     ],
 )
 def test_what_it_does_not_know_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         train(tables(**values), 2, {"train": bars(8), "validation": bars(8), "reported": bars(8)})
+
+
+def test_the_kept_epoch_is_the_one_that_the_recipe_selects_by() -> None:
+    parts = {"train": bars(48), "validation": bars(16), "reported": bars(20)}
+    said: list[str] = []
+    ended = train(tables(training={"select": "val_loss", "epochs": 4}), 2, parts, said.append)
+    assert len(said) == 4
+    assert 1 <= ended.best <= 4
+
+
+def test_the_average_is_the_one_that_btkit_has() -> None:
+    mean = torch.tensor([1.0])
+    average = _average(0.5)
+    for count, value in ((1, 3.0), (2, 5.0)):
+        mean = average(mean, torch.tensor([value]), torch.tensor(count))
+    assert float(mean) == pytest.approx((1 * 2 / 11 + 3 * 9 / 11) / 4 + 5 * 3 / 4)
 
 
 def test_the_lite_network_scales_pixels_and_begins_with_the_packages_weights() -> None:
@@ -113,6 +134,9 @@ def test_folds_are_trained_again_and_a_file_that_was_left_is_gone_on_with(tmp_pa
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == weights
 
     marked = {**found["folds"][0], "val_accuracy": [0.5]}
-    write_json(out, {"folds": [marked]})
+    write_json(out, {"of": found["of"], "folds": [marked]})
     second = again(run, out, Reporter())
     assert second["folds"] == [marked, found["folds"][1]]  # the first is kept, the second comes out the same
+    write_json(out, {"of": {**found["of"], "data": "other"}, "folds": [marked]})
+    with pytest.raises(InputError, match="is of another run"):
+        again(run, out, Reporter())

@@ -1,5 +1,6 @@
 """How much of a run's accuracy stands on leaked samples."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +43,7 @@ def _row(subject: Subject, right: NDArray[np.float64], mask: NDArray[np.bool_]) 
     units = [f"component {number}" for number in subject.components[places]]
     return {
         "n": len(places),
+        "by_class": dict(sorted(Counter(subject.samples[place].label for place in places.tolist()).items())),
         "accuracy": float(right[places].mean()),
         "accuracy_ci": mean_intervals(right[places, None], units)[0],
     }

@@ -7,6 +7,9 @@ from typing import Any
 SHOWN = 12
 """Rows of a list that are shown; `audit.json` has all."""
 
+FEW_CLEAN = 30
+"""Of fewer clean slices nobody should quote an accuracy."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -83,7 +86,12 @@ def _standing(findings: Mapping[str, Any]) -> Table:
     notes = []
     if rows and (gain := run.get("balanced_accuracy_on_leaks")) is not None:
         notes.append(f"Balanced accuracy is {gain:+.3f} with the leaked slices over without them.")
-    if rows and not run.get("clean"):
+    clean = run.get("clean")
+    if rows and clean:
+        listed = ", ".join(f"{name} {count}" for name, count in clean["by_class"].items())
+        few = "" if clean["n"] >= FEW_CLEAN else ": too few for their accuracy to say much"
+        notes.append(f"Those without, by class: {listed}{few}.")
+    if rows and not clean:
         notes.append("No slice is clean: what the run would do on new patients cannot be told from this split.")
     return Table(
         f"Accuracy of the run on {run.get('split', 'its split')}", ("slices", "accuracy", "n"), tuple(rows),

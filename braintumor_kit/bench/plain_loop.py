@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from braintumor_kit.backend import import_torchvision
 from braintumor_kit.errors import InputError
-from braintumor_kit.recipe.tables import AugmentTable, RecipeTable, TrainingTable
+from braintumor_kit.model.precision import resolve_precision
+from braintumor_kit.recipe.tables import AugmentTable, RecipeTable, ReduceLROnPlateauTable, TrainingTable
+from braintumor_kit.training.batches import balanced_weights
 
 CAN = {
     "schedule": ("constant", "cosine", "one_cycle"),
@@ -61,18 +63,21 @@ def train(
     torch.manual_seed(tables.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = network(tables, classes).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema), use_buffers=True)
+    average = AveragedModel(model, avg_fn=_average(training.ema), use_buffers=True)
     kept = average if training.ema else model
     epochs = training.epochs or 0
     data = _Slices(parts["train"], _transform(tables.augment))
     loader = torch.utils.data.DataLoader(data, training.batch_size, shuffle=True)
-    kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
-    optimizer = kind(model.parameters(), training.learning_rate, weight_decay=training.weight_decay)
+    kernels = [weight for weight in model.parameters() if weight.ndim > 1]
+    others = [weight for weight in model.parameters() if weight.ndim <= 1]
+    decayed = [{"params": kernels, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(decayed, training.learning_rate)  # without decay it is Adam
     by_step = _schedule(training, optimizer, epochs * len(loader))
     plateau = _plateau(tables, optimizer)
     weights = _class_weights(parts["train"].labels, classes, training).to(device)
     criterion = nn.CrossEntropyLoss(weights, label_smoothing=training.label_smoothing)
     history: list[float] = []
+    scores: list[float] = []
     best: dict[str, Tensor] = {}
     for epoch in range(1, epochs + 1):
         model.train()
@@ -89,14 +94,16 @@ def train(
         logits = _logits(kept, tables, parts["validation"], device)
         truth = torch.from_numpy(parts["validation"].labels).to(device)
         history.append(float((logits.argmax(dim=1) == truth).float().mean()))
+        loss = float(criterion(logits, truth))
+        scores.append(-loss if training.select == "val_loss" else history[-1])
         if plateau:
-            plateau.step(float(criterion(logits, truth)))
-        if history[-1] > max([0.0, *history[:-1]]):
+            plateau.step(loss)
+        if scores[-1] > max([-np.inf, *scores[:-1]]):
             best = {name: value.clone() for name, value in kept.state_dict().items()}
         say(f"epoch {epoch}: validation accuracy {history[-1]:.4f}")
     kept.load_state_dict(best)
     probabilities = _logits(kept, tables, parts["reported"], device, autocast=False).double().softmax(dim=1)
-    return Ended(tuple(history), 1 + int(np.argmax(history)), probabilities.cpu().numpy())
+    return Ended(tuple(history), 1 + int(np.argmax(scores)), probabilities.cpu().numpy())
 
 
 def network(tables: RecipeTable, classes: int) -> nn.Module:
@@ -105,7 +112,7 @@ def network(tables: RecipeTable, classes: int) -> nn.Module:
     dropout = tables.training.dropout
     if tables.backbone.name == "resnet":
         models = import_torchvision().models
-        depth = tables.backbone.options.get("depth", 50)
+        depth = tables.backbone.options.get("depth", 18)
         resnet: nn.Module = getattr(models, f"resnet{depth}")(num_classes=classes)
         resnet.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(resnet.fc.in_features, classes))  # type: ignore
         return nn.Sequential(_Scale((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)), resnet)
@@ -180,14 +187,18 @@ def _logits(model: nn.Module, tables: RecipeTable, part: Part, device: torch.dev
 
 
 def _autocast(tables: RecipeTable, device: torch.device, enabled: bool = True) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled and tables.training.precision != "float32")
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled and resolve_precision(tables.training.precision) == "bfloat16"
+    )
 
 
 def _schedule(training: TrainingTable, optimizer: torch.optim.Optimizer, steps: int) -> lr_scheduler.LRScheduler | None:
     schedule = training.schedule
     if schedule.name == "one_cycle":
         final = max(schedule.final_fraction, 1e-6) * 25
-        return lr_scheduler.OneCycleLR(optimizer, training.learning_rate, steps, final_div_factor=1 / final)
+        return lr_scheduler.OneCycleLR(
+            optimizer, training.learning_rate, steps, final_div_factor=1 / final, cycle_momentum=False
+        )
     if schedule.name == "cosine":
         least = training.learning_rate * schedule.final_fraction
         return lr_scheduler.CosineAnnealingLR(optimizer, steps, least)
@@ -199,15 +210,29 @@ def _plateau(tables: RecipeTable, optimizer: torch.optim.Optimizer) -> lr_schedu
     if table is None:
         return None
     return lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=table.factor, patience=table.patience, threshold=table.min_delta, threshold_mode="abs"
+        optimizer,
+        factor=table.factor,
+        patience=max(table.patience - 1, 0),  # torch acts after one epoch more than Keras
+        threshold=table.min_delta,
+        threshold_mode="abs",
     )
+
+
+def _average(momentum: float) -> Callable[[Tensor, Tensor, Any], Tensor]:
+    """Momentum min(momentum, (1 + t) / (10 + t)) after t steps, as TensorFlow's moving averages have it."""
+
+    def average(mean: Tensor, value: Tensor, count: Any) -> Tensor:
+        if not mean.is_floating_point():  # a count of batches
+            return value
+        return torch.lerp(mean, value, 1 - min(momentum, (1 + int(count)) / (10 + int(count))))
+
+    return average
 
 
 def _class_weights(labels: NDArray[np.int64], classes: int, training: TrainingTable) -> Tensor:
     if training.class_weights == "none":
         return torch.ones(classes)
-    counts = np.bincount(labels, minlength=classes)
-    return torch.from_numpy(len(labels) / (classes * counts)).float()
+    return torch.tensor(balanced_weights(labels, classes))
 
 
 def _check(tables: RecipeTable) -> None:
@@ -222,6 +247,23 @@ def _check(tables: RecipeTable) -> None:
             raise InputError(f"the plain loop knows {', '.join(CAN[key])} for the {key}, not {value}.")
     if training.phases or training.trainable != "all":
         raise InputError("the plain loop trains all layers in one phase.")
+    options, plateau = tables.backbone.options, tables.callbacks.reduce_lr_on_plateau
+    begins = ("none",) if tables.backbone.name == "resnet" else ("imagenet",)
+    usual = ReduceLROnPlateauTable()
+    refused = {
+        "training.mask_weight": training.mask_weight,
+        "training.workers": training.workers > 1,
+        "a warm-up": training.schedule.warmup_epochs,
+        "callbacks.early_stopping": tables.callbacks.early_stopping,
+        "backbone.version": options.get("version", 1) != 1,
+        f'backbone.weights other than "{begins[0]}"': options.get("weights", begins[0]) not in begins
+        and options.get("if_unavailable") != "none",
+        "callbacks.reduce_lr_on_plateau but for its factor, patience and min_delta": plateau is not None
+        and (plateau.monitor, plateau.cooldown, plateau.min_lr) != (usual.monitor, usual.cooldown, usual.min_lr),
+    }
+    for key, wanted in refused.items():
+        if wanted:
+            raise InputError(f"the plain loop does not know {key}.")
     unknown = {"vertical mirrors": tables.augment.flip_vertical, "gamma": tables.augment.gamma,
                "noise": tables.augment.noise, "remap": tables.augment.remap, "rim": tables.augment.rim}  # fmt: skip
     named = [name for name, wanted in unknown.items() if wanted]

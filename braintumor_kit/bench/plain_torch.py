@@ -3,8 +3,9 @@
     python -m braintumor_kit.bench.plain_torch RUN --out plain.json
 
 takes a finished run, or a cross-validation, whose folds are trained one after the other, and prints the figures of
-both beside each other: accuracy, balanced accuracy and macro F1 of the reported split, with their intervals. Draws
-differ, so the figures do too: by as much as two seeds do. A file that an interrupted command left is gone on with.
+both beside each other: accuracy, balanced accuracy and macro F1 of the reported split, with their intervals. Draws of
+torchvision's transforms differ from btkit's, and so do the figures. What the loop does not know of a recipe it refuses.
+A file that an interrupted command left is gone on with.
 """
 
 import sys
@@ -13,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from braintumor_kit.bench.plain_loop import Part, train
 from braintumor_kit.contracts import InputError
+from braintumor_kit.errors import BtkitError
 from braintumor_kit.evaluation.metrics import evaluate
 from braintumor_kit.files import read_json, write_json
 from braintumor_kit.memory import kept_memory
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import recipe_of
-from braintumor_kit.runs import Run, find_run
+from braintumor_kit.runs import Run, find_run, fold_runs, refuse_sweep
 from braintumor_kit.workflows.material import Material, gather
 from braintumor_kit.workflows.open_data import open_dataset
+from braintumor_kit.workflows.unchanged import recipe_digest, split_digests
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1")
 
@@ -41,17 +45,23 @@ def again(run: Run, out: Path, reporter: Reporter) -> dict[str, Any]:
     Raises:
         InputError: where the run is not finished, the data are other ones, or the loop does not know its settings.
     """
+    refuse_sweep(run)
     if run.record.get("status") != "finished":
         raise InputError(f"'{run.folder}' is not finished: there is nothing to compare with.")
     recipe = recipe_of(run.resolved, run.folder / "resolved.json")
-    if recipe.backbone.info.name == "resnet" and run.record.get("backbone_weights") not in (None, "random"):
-        raise InputError(f"'{run.folder}' began from {run.record['backbone_weights']}, which the plain loop has not.")
+    first = fold_runs(run)[0] if run.folds else run
+    if recipe.backbone.info.name == "resnet" and first.record.get("backbone_weights") != "random":
+        raise InputError(f"'{run.folder}' began from {first.record['backbone_weights']}, which the plain loop has not.")
     materials = gather(recipe, open_dataset(recipe, reporter), reporter)
     dataset = materials[0].dataset
-    if dataset.digest != run.record.get("data_digest"):
+    of = {"recipe": recipe_digest(recipe), "data": dataset.digest, "splits": split_digests(materials)}
+    if of["data"] != run.record.get("data_digest"):
         raise InputError(f"the data set of '{run.folder}' is another one by now.")
     part = "test" if "test" in materials[0].split else "validation"
-    done: list[dict[str, Any]] = read_json(out)["folds"] if out.is_file() else []
+    kept: dict[str, Any] = read_json(out) if out.is_file() else {"of": of, "folds": []}
+    if kept.get("of") != of:
+        raise InputError(f"'{out}' is of another run: name another file with --out.")
+    done: list[dict[str, Any]] = kept["folds"]
     for number, material in enumerate(materials[len(done) :], start=len(done) + 1):
         reporter.say(f"training {number} of {len(materials)}")
         parts = {
@@ -69,7 +79,7 @@ def again(run: Run, out: Path, reporter: Reporter) -> dict[str, Any]:
                 "said": {dataset.samples[place].id: [round(float(p), 6) for p in row] for place, row in rows},
             }
         )
-        write_json(out, {"folds": done})
+        write_json(out, {"of": of, "folds": done})
     said = {id: row for fold in done for id, row in fold["said"].items()}
     places = [place for place, sample in enumerate(dataset.samples) if sample.id in said]
     plain = evaluate(
@@ -79,7 +89,7 @@ def again(run: Run, out: Path, reporter: Reporter) -> dict[str, Any]:
         dataset.classes,
     )
     ours = read_json(run.folder / "metrics.json")[part]
-    found = {"folds": done, "reported_on": part, "plain": plain, "btkit": ours}
+    found = {"of": of, "folds": done, "reported_on": part, "plain": plain, "btkit": ours}
     write_json(out, found)
     return found
 
@@ -114,7 +124,10 @@ def main(arguments: Sequence[str]) -> None:
     @click.argument("run", type=click.Path(path_type=Path, exists=True))
     @click.option("--out", default="plain.json", show_default=True, type=click.Path(path_type=Path))
     def command(run: Path, out: Path) -> None:
-        click.echo(table(again(find_run(str(run), run.parent), out, Reporter())))
+        try:
+            click.echo(table(again(find_run(str(run), run.parent), out, Reporter(Console(stderr=True)))))
+        except BtkitError as error:
+            raise click.UsageError(str(error)) from error
 
     command(list(arguments))
 

@@ -30,8 +30,7 @@ from braintumor_kit.registry import Registry
 from braintumor_kit.runs import Run, end_record, find_run, start_record
 from braintumor_kit.training.fit import check, fit
 from braintumor_kit.training.task import Watch
-from braintumor_kit.workflows.guided import guided_task
-from braintumor_kit.workflows.learning import build
+from braintumor_kit.workflows.learning import build, make_task
 from braintumor_kit.workflows.trained import trained_of
 
 KEYS = {
@@ -117,6 +116,8 @@ class BrainTumorClassifier(ClassifierMixin, BaseEstimator):
         recipe = self._recipe()
         if recipe.tables.training.workers > 1:
             raise InputError("training.workers is for btkit run: here one process fits, with all of its threads.")
+        if recipe.tables.training.mask_weight:
+            raise InputError("training.mask_weight is for btkit run: arrays have no tumour masks.")
         with _as_value_error():
             labels = _checked_labels(y, type(self).__name__)
             check_consistent_length(X, labels, groups)
@@ -129,9 +130,7 @@ class BrainTumorClassifier(ClassifierMixin, BaseEstimator):
         with seeded(seed), TemporaryDirectory(prefix="btkit-fit-") as folder:
             classifier = build(recipe, material.dataset)
             check(classifier, recipe.tables.training, recipe.tables.callbacks)
-            fitted = fit(
-                classifier, guided_task(recipe, material, classifier, quiet), Path(folder), Watch(lambda row: None)
-            )
+            fitted = fit(classifier, make_task(recipe, material, quiet), Path(folder), Watch(lambda row: None))
         classifier.model.trainable = True
         self.model_ = classifier.model
         self.history_ = [asdict(row) for row in fitted.history]

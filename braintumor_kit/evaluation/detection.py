@@ -20,10 +20,10 @@ def detection(
 ) -> dict[str, Any] | None:
     """Tumour or none, by slice.
 
-    A tumour is `called_tumour` where the likeliest class is any tumour: the sensitivity, and for healthy slices the
-    share of false alarms. With abstention a slice is answered or not, and three shares sum to 1: `found` (answered, and
-    called a tumour), `missed` (answered, and called healthy) and `abstained`; `found_or_abstained` is what nobody was
-    wrongly reassured about.
+    A slice is `called_tumour` where the likeliest class is any tumour: of tumours the sensitivity, of healthy slices
+    the share of false alarms. With abstention a slice is answered or not, and three shares sum to 1: of tumours
+    `found`, `missed` and `abstained`, of healthy slices `cleared`, `false_alarm` and `abstained`. `not_missed` and
+    `not_alarmed` are what is left without the wrong ones.
 
     Args:
         labels: class numbers (N,).
@@ -44,24 +44,27 @@ def detection(
     called = tumour[probabilities.argmax(axis=1)]
     names = np.asarray(units, dtype=object)
     return {
-        kind: _shares(called[of_kind], names[of_kind], None if abstain is None else abstain[of_kind])
-        for kind, of_kind in (("tumours", tumour[labels]), ("healthy", healthy[labels]))
+        kind: _shares(called[chosen], names[chosen], None if abstain is None else abstain[chosen], words)
+        for kind, chosen, words in (
+            ("tumours", tumour[labels], ("found", "missed", "not_missed")),
+            ("healthy", healthy[labels], ("false_alarm", "cleared", "not_alarmed")),
+        )
     }
 
 
 def _shares(
-    called: NDArray[np.bool_], units: NDArray[np.object_], abstain: NDArray[np.bool_] | None
+    called: NDArray[np.bool_],
+    units: NDArray[np.object_],
+    abstain: NDArray[np.bool_] | None,
+    words: tuple[str, str, str],
 ) -> dict[str, Any] | None:
     if not len(called):
         return None
     columns = {"called_tumour": called}
     if abstain is not None:
-        columns |= {
-            "found": called & ~abstain,
-            "missed": ~called & ~abstain,
-            "abstained": abstain,
-            "found_or_abstained": called | abstain,
-        }
+        tumour, healthy, not_wrong = words
+        wrong = ~abstain & (called if tumour == "false_alarm" else ~called)
+        columns |= {tumour: called & ~abstain, healthy: ~called & ~abstain, "abstained": abstain, not_wrong: ~wrong}
     values = np.column_stack(list(columns.values())).astype(np.float64)
     intervals = mean_intervals(values, list(units))
     shares: dict[str, Any] = {"n": len(called)}

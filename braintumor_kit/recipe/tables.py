@@ -267,7 +267,7 @@ class TrainingTable(Table):
         ge=0,
         le=100,
         description="Of a second term of the loss that asks the evidence for a slice's class to lie on its tumour, "
-        "where the source has a mask of it; 0 is off.",
+        "where the source has a mask of it; 0 is off. The loss of training has it in, that of validation has not.",
     )
     trainable: str = Field(
         "all",

@@ -349,7 +349,9 @@ def _on_slices(classifier: Classifier, task: Task, group: Group) -> Lesson:
 def _on_features(phase: Phase, first_epoch: int, classifier: Classifier, task: Task, watch: Watch) -> Lesson | None:
     """The lesson on features, where the phase has a frozen part and there is room for what it gives."""
     if task.guidance:
-        return None  # masks have to be moved along with the slices
+        if frozen_part(graph_of(classifier.logits)) is not None:
+            watch.say("masks move with their slices: the frozen part is computed anew in every step")
+        return None
     if not task.training.feature_views or (task.training.ema and first_epoch):
         return None  # after a phase that moved them, frozen weights and their average differ, and validation takes both
     parts = frozen_part(graph_of(classifier.logits))

@@ -47,7 +47,8 @@ class Guidance:
             masks: (n, 1, S, S), moved as the slices were.
             weights: of each slice's own class, (n, C).
         """
-        cover = self._down.T @ masks[:, 0] @ self._across / (self._down.sum(0)[:, None] * self._across.sum(0))
+        of_picture = self._down.sum(0)[:, None] * self._across.sum(0)  # 0 of cells that lie outside of it
+        cover = self._down.T @ masks[:, 0] @ self._across / of_picture.clamp_min(_LEAST)
         most = cover.amax(dim=(1, 2), keepdim=True)
         known = most[:, 0, 0] > 0.01  # a mask may have been moved out of the picture
         cover = (cover / most.clamp_min(_LEAST)).clamp_min(_LEAST)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from braintumor_kit.contracts import InputError
 from braintumor_kit.engines.engine import Engine
 from braintumor_kit.engines.local import LocalEngine
+from braintumor_kit.evaluation.detection import detection
+from braintumor_kit.evaluation.intervals import units_of
 from braintumor_kit.evaluation.metrics import HEADLINES, evaluate
 from braintumor_kit.files import make_folder, read_json, write_csv, write_json
 from braintumor_kit.progress import Reporter, log_to
@@ -133,6 +135,7 @@ def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:
         np.array([[float(row[f"{kind}_{name}"]) for name in classes] for row in rows]) for kind in "pc"
     )
     pooled = evaluate(labels, probabilities, [row["group"] or None for row in rows], classes, calibrated)
+    units = units_of([row["group"] or None for row in rows], [row["id"] for row in rows])
     by_fold = [read_json(fold.folder / "metrics.json")["test"] for fold in fold_runs(run)]
     metrics = {
         "train": None,
@@ -140,6 +143,7 @@ def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:
         "test": pooled,
         "folds": by_fold,
         "over_folds": spread(by_fold),
+        "certainty": {"test": {"n": len(rows), "detection": detection(labels, probabilities, units, classes)}},
         "selected_on": "validation",
         "reported_on": "test",
     }

@@ -20,6 +20,7 @@ from braintumor_kit.training.randomness import seed_everything
 from braintumor_kit.workflows.cross_validate import begin, cross_validate
 from braintumor_kit.workflows.ending import told_how_to_go_on
 from braintumor_kit.workflows.explain_tables import check_explain_tables, check_explained_splits
+from braintumor_kit.workflows.guided import check_masks
 from braintumor_kit.workflows.learning import build, check_shares
 from braintumor_kit.workflows.material import gather
 from braintumor_kit.workflows.open_data import open_dataset
@@ -70,6 +71,7 @@ def run_recipe(
         materials = gather(recipe, dataset, reporter)
         check_explained_splits(recipe, materials[0].split)
         check_shares(recipe, materials[0])
+        check_masks(recipe, materials, classifier)
         run = new_run(runs, recipe.path.stem, name, started)
         folds = recipe.tables.split.cross_validates
         with locked(run), told_how_to_go_on(run, folds or bool(recipe.tables.sweep), reporter):

@@ -27,25 +27,26 @@ def depthwise(x: Tensor, kernel: Tensor, bias: Tensor | None, strides: Pair, pad
         (N, C m, H', W'), of the dtype of `x`.
     """
     slow = x.dtype is torch.bfloat16 and x.device.type == "cpu"
-    if slow and (max(strides) > 1 or max(kernel.shape[2:]) > 3):
-        y: Tensor = _Depthwise.apply(x, kernel, strides, padding)
-        return y if bias is None else y + bias.reshape(-1, 1, 1)
+    learns = torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad)
+    if slow and learns and (max(strides) > 1 or max(kernel.shape[2:]) > 3):
+        y: Tensor = _Depthwise.apply(x, kernel, bias, strides, padding)
+        return y
     return F.conv2d(x, kernel, bias, strides, padding, 1, x.shape[1])
 
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Tensor, strides: Pair, padding: int | Pair) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor | None, strides: Pair, padding: int | Pair) -> Tensor:
         ctx.save_for_backward(x, kernel)
         ctx.strides, ctx.padding = strides, padding
-        return F.conv2d(x, kernel, None, strides, padding, 1, x.shape[1])
+        return F.conv2d(x, kernel, bias, strides, padding, 1, x.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         x, kernel = ctx.saved_tensors
         (grad,) = grads
         strides, padding = ctx.strides, ctx.padding
-        of_x = of_kernel = None
+        of_x = of_kernel = of_bias = None
         if ctx.needs_input_grad[0]:
             dtype = torch.float32 if max(strides) > 1 else x.dtype
             shape_alone = torch.empty_like(x, dtype=dtype)  # its numbers are not read
@@ -55,7 +56,9 @@ class _Depthwise(torch.autograd.Function):
             dtype = torch.float32 if max(kernel.shape[2:]) > 3 else x.dtype
             of_kernel = _backward(grad.to(dtype), x.to(dtype), kernel.to(dtype), strides, padding, of_x=False)[1]
             of_kernel = of_kernel.to(kernel.dtype)
-        return of_x, of_kernel, None, None
+        if ctx.needs_input_grad[2]:
+            of_bias = grad.sum(dim=(0, 2, 3), dtype=torch.float32).to(grad.dtype)
+        return of_x, of_kernel, of_bias, None, None
 
 
 def _backward(
