@@ -114,7 +114,7 @@ def test_pooled_predictions_are_those_of_the_fold_that_tested(finished: Path) ->
 
 def test_the_pool_says_how_many_tumours_are_found(finished: Path) -> None:
     rows = [row for row in read_csv(finished / "predictions.csv") if row["label"] != "notumor"]
-    found = load(finished / "metrics.json")["certainty"]["test"]["detection"]["tumours"]
+    found = load(finished / "metrics.json")["detection"]["tumours"]
     assert found["called_tumour"] == pytest.approx(np.mean([row["predicted"] != "notumor" for row in rows]))
 
 

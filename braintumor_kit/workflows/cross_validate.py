@@ -143,7 +143,7 @@ def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:
         "test": pooled,
         "folds": by_fold,
         "over_folds": spread(by_fold),
-        "certainty": {"test": {"n": len(rows), "detection": detection(labels, probabilities, units, classes)}},
+        "detection": detection(labels, probabilities, units, classes),
         "selected_on": "validation",
         "reported_on": "test",
     }
