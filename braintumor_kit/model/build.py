@@ -10,8 +10,9 @@ from braintumor_kit.contracts import Backbone, PluginError, Trunk
 from braintumor_kit.model.ordinary import is_ordinary_layer
 
 LOGITS = "logits"
+POOL = "pool"
 PROBABILITIES = "probabilities"
-OWN_NAMES = {"pictures", "pixel_scaling", "pool", "dropout", LOGITS, PROBABILITIES}
+OWN_NAMES = {"pictures", "pixel_scaling", POOL, "dropout", LOGITS, PROBABILITIES}
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Classifier:
         """Channels of the pictures that the model takes."""
         return int(self.model.input_shape[-1])
 
+    @property
+    def last_cells(self) -> keras.KerasTensor:
+        """The tensor whose mean over cells the scores are made of, (N, h, w, features)."""
+        return self.logits.get_layer(POOL).input
+
 
 def build_classifier(backbone: Backbone, classes: int, image_size: int, dropout: float = 0.0) -> Classifier:
     """Builds the classifier around a backbone's trunk.
@@ -56,7 +62,7 @@ def classifier_around(trunk: Trunk, classes: int, image_size: int, channels: int
     pictures = keras.Input((image_size, image_size, channels), name="pictures")
     x = layers.Rescaling(_plain(trunk.scale), _plain(trunk.offset), name="pixel_scaling")(pictures)
     x = _inline(trunk.model, x)
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    x = layers.GlobalAveragePooling2D(name=POOL)(x)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
     x = layers.Dense(classes, name=LOGITS)(x)

@@ -339,8 +339,10 @@ def _on_slices(classifier: Classifier, task: Task, group: Group) -> Lesson:
     over_group = SumOverGroup(lambda: trainee.weight) if group.size > 1 and task.training.sync_batch_norm else None
     network, guided = classifier.logits, None
     if task.guidance:
-        last = network.get_layer("pool").input
-        network, guided = keras.Model(network.inputs, [last, network.output]), (task.guidance, task.train)
+        network, guided = (
+            keras.Model(network.inputs, [classifier.last_cells, network.output]),
+            (task.guidance, task.train),
+        )
     program = Program(network, task.dtype, sum_over_group=over_group)
     trainee = Trainee(classifier, program, task.augmentation, task.seed, group, guided)
     return Lesson(trainee, task.train, task.validation)

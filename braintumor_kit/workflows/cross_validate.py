@@ -134,8 +134,9 @@ def _pool(run: Run, materials: Sequence[Material], reporter: Reporter) -> None:
     probabilities, calibrated = (
         np.array([[float(row[f"{kind}_{name}"]) for name in classes] for row in rows]) for kind in "pc"
     )
-    pooled = evaluate(labels, probabilities, [row["group"] or None for row in rows], classes, calibrated)
-    units = units_of([row["group"] or None for row in rows], [row["id"] for row in rows])
+    groups = [row["group"] or None for row in rows]
+    units = units_of(groups, [row["id"] for row in rows])
+    pooled = evaluate(labels, probabilities, groups, classes, calibrated)
     by_fold = [read_json(fold.folder / "metrics.json")["test"] for fold in fold_runs(run)]
     metrics = {
         "train": None,

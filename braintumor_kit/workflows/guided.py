@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ def check_masks(recipe: Recipe, materials: Sequence[Material], classifier: Class
                 f"training.mask_weight asks for tumour masks, and no training slice of the source "
                 f"'{recipe.source.info.name}' has one: leave it out."
             )
-    if max(_last_layer(classifier).shape[1:3]) == 1:
+    if max(classifier.last_cells.shape[1:3]) == 1:
         raise InputError(
             "training.mask_weight asks where the evidence lies, and the network's last layer has one cell for the "
             "whole picture: enlarge pixels.image_size, or leave it out."
@@ -86,15 +85,10 @@ def _reduced(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize((GRID, GRID), Image.Resampling.BOX))
 
 
-def _last_layer(classifier: Classifier) -> Any:
-    """The tensor whose mean over cells the scores are made of, (N, h, w, C)."""
-    return classifier.model.get_layer("pool").input
-
-
 def _axes(classifier: Classifier, size: int) -> tuple[Tensor, Tensor]:
     """How much each row and column of the picture counts to those of the last layer's cells, (S, h) and (S, w): what a
     map of these cells is drawn with."""
-    last = _last_layer(classifier)
+    last = classifier.last_cells
     cells = network_of(classifier.model, layer=last._keras_history.operation.name).cells
     height, width = int(last.shape[1]), int(last.shape[2])
     rows = torch.eye(height)[:, :, None].expand(-1, -1, width).contiguous()
