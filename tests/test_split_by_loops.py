@@ -104,6 +104,48 @@ def test_folds_are_dealt_the_largest_first_to_the_emptiest(folds: int, seed: int
         assert list(split) == expected
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_another_seed_of_validation_leaves_the_test_part(seed: int) -> None:
+    samples = patients({"a": [1 + n * 7 % 10 for n in range(30)], "b": [3] * 20, "c": [2, 9] * 8})
+    plain = make_split(samples, settings(method="grouped", validation=0.15, test=0.25), 1)
+    rest = [place for place in range(len(samples)) if plain[place] != "test"]
+    inner = iter(divided([samples[place] for place in rest], [("validation", 0.2)], seed))  # 0.15 of 1 - 0.25
+    expected = tuple("test" if part == "test" else next(inner) for part in plain)
+    table = settings(method="grouped", validation=0.15, test=0.25, validation_seed=seed)
+    assert make_split(samples, table, 1) == expected != plain
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_another_seed_of_validation_leaves_the_folds(seed: int) -> None:
+    samples = patients({"a": [1 + n * 7 % 10 for n in range(30)], "b": [3] * 20, "c": [2, 9] * 8})
+    table = settings(method="kfold", folds=4, validation=0.2, seed=5, validation_seed=seed)
+    plain = make_folds(samples, settings(method="kfold", folds=4, validation=0.2), 5)
+    for fold, (split, before) in enumerate(zip(make_folds(samples, table, 99), plain, strict=True)):
+        rest = [sample for sample, part in zip(samples, before, strict=True) if part != "test"]
+        inner = iter(divided(rest, [("validation", 0.2)], seed + fold))
+        assert split == tuple("test" if part == "test" else next(inner) for part in before)
+
+
+def test_another_seed_of_validation_within_the_source_s_training_part() -> None:
+    samples, contents = source()
+    plain, other = (
+        make_split(samples, settings(validation=0.25, validation_seed=number), 1, None, contents)
+        for number in (None, 2)
+    )
+    assert other == make_split(samples, settings(validation=0.25), 2, None, contents) != plain
+
+
+def test_a_seed_of_validation_keeps_copies_together() -> None:
+    samples = [Sample(f"{label}{n:02}", label) for label in "ab" for n in range(40)]
+    copies = [n // 2 for n in range(80)]
+    for method in ("deduplicated", "kfold"):
+        kept = {"keep_together": "copies"} if method == "kfold" else {}
+        table = settings(method=method, validation_seed=3, **kept)
+        splits = make_folds(samples, table, 1, copies) if method == "kfold" else [make_split(samples, table, 1, copies)]
+        for split in splits:
+            assert [split[n] for n in range(0, 80, 2)] == [split[n] for n in range(1, 80, 2)]
+
+
 def test_slices_take_shares_that_are_met_exactly() -> None:
     # 0.25 of 8 is two: a third slice would be as far from it as one, and the second is taken
     samples = [Sample(f"{label}{n}", label) for label in "ab" for n in range(8)]

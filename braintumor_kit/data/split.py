@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from braintumor_kit.contracts import InputError, Sample
 from braintumor_kit.data.joining import joined
@@ -44,6 +45,10 @@ def make_split(
     else:
         shares = {"test": settings.test or 0.0, "validation": settings.validation}
         split = _divide(samples, shares, seed, _units(samples, settings, copies), _NOUNS[settings.together])
+        if settings.validation_seed is not None:
+            share = settings.validation / (1 - shares["test"])  # of what is not tested
+            tested = np.array([part == "test" for part in split])
+            split = _validated(samples, tested, share, settings.validation_seed, settings, copies)
     _check(samples, split)
     return split
 
@@ -70,18 +75,33 @@ def make_folds(
             )
         for name, fold in _dealt(names, {name: len(units[name]) for name in names}, folds, seed, label).items():
             fold_of[units[name]] = fold
+    inner = seed if settings.validation_seed is None else settings.validation_seed
     splits = []
     for fold in range(folds):
-        rest = np.flatnonzero(fold_of != fold).tolist()
-        inside = [samples[place] for place in rest]
-        kept = None if copies is None else [copies[place] for place in rest]
-        inner = _divide(inside, {"validation": settings.validation}, seed + fold, _units(inside, settings, kept), noun)
-        split = ["test"] * len(samples)
-        for place, part in zip(rest, inner, strict=True):
-            split[place] = part
-        _check(samples, tuple(split))
-        splits.append(tuple(split))
+        split = _validated(samples, fold_of == fold, settings.validation, inner + fold, settings, copies)
+        _check(samples, split)
+        splits.append(split)
     return splits
+
+
+def _validated(
+    samples: Sequence[Sample],
+    tested: NDArray[np.bool_],
+    share: float,
+    seed: int,
+    settings: SplitTable,
+    copies: Sequence[int] | None,
+) -> Split:
+    """What is not tested, (N,), divided into training and the share that validates."""
+    rest = np.flatnonzero(~tested).tolist()
+    inside = [samples[place] for place in rest]
+    kept = None if copies is None else [copies[place] for place in rest]
+    units = _units(inside, settings, kept)
+    inner = _divide(inside, {"validation": share}, seed, units, _NOUNS[settings.together])
+    split = ["test"] * len(samples)
+    for place, part in zip(rest, inner, strict=True):
+        split[place] = part
+    return tuple(split)
 
 
 def _dealt(names: Sequence[str], sizes: Mapping[str, int], folds: int, seed: int, label: str) -> dict[str, int]:
@@ -120,7 +140,8 @@ def _as_source(
         units = _units(inside, settings)
         if contents is not None:
             units = _joined(units, [contents[place] for place in places])
-        inner = _divide(inside, {"validation": settings.validation}, seed, units, "patients")
+        inner_seed = seed if settings.validation_seed is None else settings.validation_seed
+        inner = _divide(inside, {"validation": settings.validation}, inner_seed, units, "patients")
         for place, part in zip(places, inner, strict=True):
             split[place] = part
     return tuple(split)

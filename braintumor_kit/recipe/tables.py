@@ -140,6 +140,12 @@ class SplitTable(Table):
         "say so in every output; otherwise the run stops.",
     )
     seed: int | None = Field(None, ge=0, description="Seed of the split alone; the recipe's seed by default.")
+    validation_seed: int | None = Field(
+        None,
+        ge=0,
+        description="Seed of what validates, the test part left as it is; the split's seed by default. With one each, "
+        "several networks see all patients of a training part between them.",
+    )
 
     @property
     def cross_validates(self) -> bool:
