@@ -111,10 +111,10 @@ def test_two_do_not_explain_into_one_folder(
 def test_two_do_not_write_results_into_one_folder(
     finished: Path, tmp_path: Path, btkit: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from braintumor_kit.workflows import evaluate
+    from braintumor_kit.workflows import evaluation_folder
 
     out = tmp_path / "e"
-    monkeypatch.setattr(evaluate, "alone", lambda lock, place, wait: alone(lock, place))
+    monkeypatch.setattr(evaluation_folder, "alone", lambda lock, place, wait: alone(lock, place))
     with holder(inside(out)) as process:
         ended = btkit("evaluate", finished, "--out", out)
         assert ended.status == 2

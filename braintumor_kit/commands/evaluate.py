@@ -46,6 +46,15 @@ from braintumor_kit.notice import NOTICE
 @click.option(
     "--against", metavar="RUN", shell_complete=completed_runs, help="Another run: paired comparison on the same slices."
 )
+@click.option(
+    "--with",
+    "others",
+    multiple=True,
+    metavar="RUN",
+    shell_complete=completed_runs,
+    help="Another run of the same test slices and folds, repeatable: what all say together, the mean of the "
+    "probabilities that they recorded.",
+)
 @click.option("--corruptions", is_flag=True, help="Also under eight changes typical of MRI, at five severities each.")
 @click.option(
     "--out",
@@ -63,17 +72,22 @@ def evaluate(
     part: str | None,
     classes: str,
     against: str | None,
+    others: tuple[str, ...],
     corruptions: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
     """How good the model of RUN is (a run folder, a .keras or .onnx file; the newest run where it is left out): on its
-    own
-    test split, or on every slice of another source."""
+    own test split, or on every slice of another source."""
     if overrides and source is None:
         raise click.UsageError("--set goes with --source: a run's own split is evaluated as it was made.")
     if part is not None and source is not None:
         raise click.UsageError("--split goes with the run's own slices, not with --source.")
+    if others:
+        if source is not None or part is not None or against is not None or classes or corruptions:
+            raise click.UsageError("--with takes together what runs recorded of their test slices, and goes alone.")
+        _together(argument, others, runs, out, as_json)
+        return
     if against is not None and source is None and (part is not None or corruptions):
         raise click.UsageError(
             "--against compares the test slices that both runs recorded, or goes with --source: slices of another "
@@ -87,6 +101,7 @@ def evaluate(
     with large_imports():
         from braintumor_kit.recipe.load import load_source_data
         from braintumor_kit.workflows import evaluate as workflow
+        from braintumor_kit.workflows.evaluation_folder import write_results
         from braintumor_kit.workflows.exported import answering_of_argument
 
     told = reporter()
@@ -119,7 +134,7 @@ def evaluate(
     else:
         place = trained.run.folder / "evaluations"
     folder = out or place / examined.folder
-    workflow.write_results(folder, examined, given, results)
+    write_results(folder, examined, given, results)
     _print(results, as_json)
     told.say(f"results are in {folder}")
 
@@ -128,10 +143,10 @@ def _recorded(first: str | None, second: str, runs: Path, out: Path | None, as_j
     """Compares what two runs recorded; no data are read."""
     from braintumor_kit.files import make_folder, write_json
     from braintumor_kit.runs import find_run
-    from braintumor_kit.workflows.evaluate import recorded_against
+    from braintumor_kit.workflows import recorded
 
     one, two = find_run(first, runs, folds=True), find_run(second, runs, folds=True)
-    comparison = recorded_against(one, two)
+    comparison = recorded.against(one, two)
     for warning in (warnings := [run.warning for run in (one, two) if run.warning]):
         warn(warning)
     if warnings:
@@ -139,6 +154,22 @@ def _recorded(first: str | None, second: str, runs: Path, out: Path | None, as_j
     folder = out or one.folder / "evaluations" / f"against-{_folder_name(two.folder.name)}"
     write_json(make_folder(folder) / "comparison.json", comparison)
     _print({"comparison": comparison}, as_json)
+
+
+def _together(first: str | None, others: tuple[str, ...], runs: Path, out: Path | None, as_json: bool) -> None:
+    """What several runs recorded, taken together; no data are read."""
+    from braintumor_kit.runs import find_run
+    from braintumor_kit.workflows import recorded
+    from braintumor_kit.workflows.evaluation_folder import write_results
+
+    found = [find_run(text, runs, folds=True) for text in (first, *others)]
+    judged, given, results = recorded.together(found)
+    warn(results["metrics"].get("warning"))
+    names = "-".join(_folder_name(run.folder.name) for run in found[1:])
+    folder = out or found[0].folder / "evaluations" / f"with-{names}"
+    write_results(folder, judged, given, results)
+    _print(results, as_json)
+    reporter().say(f"results are in {folder}")
 
 
 def _folder_name(name: str) -> str:
@@ -152,7 +183,10 @@ def _print(results: dict[str, Any], as_json: bool) -> None:
     if "metrics" in results:
         _print_metrics(results["metrics"])
     if "comparison" in results:
-        _print_comparison(results["comparison"])
+        columns = (
+            ("all together", "the first") if "members" in results.get("metrics", {}) else ("the first", "the second")
+        )
+        _print_comparison(results["comparison"], columns)
     if "robustness" in results:
         _print_robustness(results["robustness"])
     click.echo(NOTICE)
@@ -175,6 +209,12 @@ def _print_metrics(figures: dict[str, Any]) -> None:
         if figures[name] is not None:
             rows.append([words, f"{figures[name]:.3f}"])
     print_table(f"{figures['source']}: {figures['n']} slices", ["", ""], rows)
+    if members := figures.get("members"):
+        alone = [
+            [item["run"], *(f"{item[name]:.3f}" for name in ("accuracy", "balanced_accuracy", "macro_f1"))]
+            for item in members
+        ]
+        print_table("alone", ["", "accuracy", "balanced accuracy", "macro F1"], alone, right={1, 2, 3})
     per_class = [
         [name, f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f}", str(row["support"])]
         for name, row in figures["per_class"].items()
@@ -201,17 +241,22 @@ def _detected(tumours: dict[str, Any]) -> str:
     )
 
 
-def _print_comparison(comparison: dict[str, Any]) -> None:
+def _print_comparison(comparison: dict[str, Any], names: tuple[str, str]) -> None:
     rows = []
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
         row = comparison[name]
         low, high = row["difference_ci"]
         difference = f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
         rows.append([name.replace("_", " "), f"{row['first']:.3f}", f"{row['second']:.3f}", difference])
-    print_table(f"Paired, {comparison['n']} slices", ["", "first", "second", "difference"], rows, right={1, 2, 3})
+    print_table(
+        f"Paired, {comparison['n']} slices",
+        ["", *(name.removeprefix("the ") for name in names), "difference"],
+        rows,
+        right={1, 2, 3},
+    )
     test = comparison["mcnemar"]
     click.echo(
-        f"McNemar's exact test: only the first right {test['only_first_right']} times, only the second "
+        f"McNemar's exact test: only {names[0]} right {test['only_first_right']} times, only {names[1]} "
         f"{test['only_second_right']} times, p = {test['p']:.3g} (takes slices for independent)."
     )
 

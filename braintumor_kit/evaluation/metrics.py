@@ -1,6 +1,6 @@
 """The figures of `metrics.json`, from labels, groups and probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,19 @@ def evaluate(
         "confusion_matrix": confusion.astype(int).tolist(),
         "per_class": _per_class(confusion, classes),
         "by_group": _by_group(labels, probabilities, groups, len(classes)),
+    }
+
+
+def spread(by_fold: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation (of a sample) over folds, of each headline figure by slice and by patient."""
+    columns: dict[str, list[float]] = {
+        name: [fold[name] for fold in by_fold]
+        for name in (*HEADLINES, "nll", "ece", "nll_calibrated", "ece_calibrated")
+    }
+    if all(fold["by_group"] for fold in by_fold):
+        columns |= {f"by_group_{name}": [fold["by_group"][name] for fold in by_fold] for name in HEADLINES}
+    return {
+        name: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))} for name, values in columns.items()
     }
 
 

@@ -9,7 +9,7 @@ from braintumor_kit.contracts import InputError
 from braintumor_kit.files import write_text
 from braintumor_kit.report.comparison import comparison_page
 from braintumor_kit.runs import Run
-from braintumor_kit.workflows.evaluate import recorded_against
+from braintumor_kit.workflows.recorded import against
 from braintumor_kit.workflows.report import damage_told, told_by
 
 
@@ -35,6 +35,6 @@ def write_comparison(runs: Sequence[Run], place: Path) -> Path:
 
 def _paired(first: Run, other: Run) -> Mapping[str, Any] | str:
     try:
-        return recorded_against(first, other)
+        return against(first, other)
     except InputError as error:
         return str(error)

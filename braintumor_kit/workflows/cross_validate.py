@@ -14,7 +14,7 @@ from braintumor_kit.engines.engine import Engine
 from braintumor_kit.engines.local import LocalEngine
 from braintumor_kit.evaluation.detection import detection
 from braintumor_kit.evaluation.intervals import units_of
-from braintumor_kit.evaluation.metrics import HEADLINES, evaluate
+from braintumor_kit.evaluation.metrics import evaluate, spread
 from braintumor_kit.files import make_folder, read_json, write_csv, write_json
 from braintumor_kit.progress import Reporter, log_to
 from braintumor_kit.recipe.load import Recipe
@@ -170,19 +170,6 @@ def _pooled_rows(run: Run, materials: Sequence[Material]) -> list[dict[str, str]
             "trained anew."
         )
     return [found[sample.id] for sample in samples]
-
-
-def spread(by_fold: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation (of a sample) over folds, of each headline figure by slice and by patient."""
-    columns: dict[str, list[float]] = {
-        name: [fold[name] for fold in by_fold]
-        for name in (*HEADLINES, "nll", "ece", "nll_calibrated", "ece_calibrated")
-    }
-    if all(fold["by_group"] for fold in by_fold):
-        columns |= {f"by_group_{name}": [fold["by_group"][name] for fold in by_fold] for name in HEADLINES}
-    return {
-        name: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))} for name, values in columns.items()
-    }
 
 
 def _draw(

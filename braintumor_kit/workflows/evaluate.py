@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,42 +17,29 @@ from braintumor_kit.evaluation.detection import detection
 from braintumor_kit.evaluation.intervals import units_of
 from braintumor_kit.evaluation.metrics import accuracy, balanced_accuracy, evaluate, expected_calibration_error
 from braintumor_kit.evaluation.paired import compare
-from braintumor_kit.files import make_folder, write_csv, write_json
-from braintumor_kit.locks import alone, inside
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import DataRecipe
 from braintumor_kit.registry import Registry
-from braintumor_kit.report import figures
-from braintumor_kit.runs import Run, table_of
 from braintumor_kit.workflows.answering import Answering
+from braintumor_kit.workflows.evaluation_folder import Answers, Judged
 from braintumor_kit.workflows.open_data import open_dataset, tell_left_out
 from braintumor_kit.workflows.own_data import own_data
 from braintumor_kit.workflows.pictures import split_name
 
-RECORDED = ("id", "split", "group", "label", "predicted")
-"""Columns of `predictions.csv` that a comparison of two runs takes."""
-
 
 @dataclass(frozen=True)
-class Examined:
-    """Slices that a model is judged on.
+class Examined(Judged):
+    """Slices that a model is asked about.
 
     Attributes:
-        name: of the split or source.
-        ids, groups: of each slice, (N,).
         common: classes that model and slices have in common.
-        labels: numbers among `common.classes`, (N,).
         slices: prepared as the model takes them.
         places: of the slices.
         left_out: how many more could not be read.
         folder: the name of a folder for the results, another for other data.
     """
 
-    name: str
-    ids: Sequence[str]
-    groups: Sequence[str | None]
     common: Common
-    labels: NDArray[np.int64]
     slices: Slices
     places: NDArray[np.int64]
     left_out: int
@@ -116,25 +102,14 @@ def _examined(
         name,
         [sample.id for sample in samples],
         [sample.group for sample in samples],
-        common,
+        common.classes,
         np.array([common.of_source[sample.label] for sample in samples], dtype=np.int64),
+        common,
         slices,
         places,
         left_out,
         folder,
     )
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model says of examined slices, in the classes that both have: probabilities as they come and calibrated,
-    (N, K), which pictures are unlike its training, and which are better not answered, (N,); None where nobody can
-    tell."""
-
-    plain: NDArray[np.float64]
-    calibrated: NDArray[np.float64] | None
-    unlike: NDArray[np.bool_] | None
-    abstain: NDArray[np.bool_] | None
 
 
 def answers(
@@ -167,7 +142,7 @@ def answers(
 
 def figures_of(trained: Answering, examined: Examined, given: Answers) -> dict[str, Any]:
     """The figures of `metrics.json` for examined slices, with the share that is unlike the training."""
-    found = evaluate(examined.labels, given.plain, examined.groups, examined.common.classes, given.calibrated)
+    found = evaluate(examined.labels, given.plain, examined.groups, examined.classes, given.calibrated)
     flagged = None if given.unlike is None else float(given.unlike.mean())
     units = units_of(examined.groups, examined.ids)
     return {
@@ -175,7 +150,7 @@ def figures_of(trained: Answering, examined: Examined, given: Answers) -> dict[s
         "model": trained.digest,
         **(found or {}),
         "out_of_distribution": flagged,
-        "detection": detection(examined.labels, given.plain, units, examined.common.classes, given.abstain),
+        "detection": detection(examined.labels, given.plain, units, examined.classes, given.abstain),
         "left_out": examined.left_out,
         **({"warning": trained.warning} if trained.warning else {}),
     }
@@ -195,7 +170,7 @@ def robustness(trained: Answering, examined: Examined, clean: Answers, reporter:
 
 
 def _short(examined: Examined, given: Answers) -> dict[str, Any]:
-    predicted, classes = given.plain.argmax(axis=1), len(examined.common.classes)
+    predicted, classes = given.plain.argmax(axis=1), len(examined.classes)
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (examined.labels, predicted), 1.0)
     return {
@@ -215,7 +190,7 @@ def against(examined: Examined, first: Answers, seen_by_second: Examined, second
     Raises:
         InputError: where the models tell other classes apart, or other slices could be read for either.
     """
-    names = [[canonical_class(name) for name in seen.common.classes] for seen in (examined, seen_by_second)]
+    names = [[canonical_class(name) for name in seen.classes] for seen in (examined, seen_by_second)]
     if set(names[0]) != set(names[1]):
         lists = " and ".join(map(", ".join, names))
         raise InputError(f"the two models tell different classes apart on these slices: {lists}.")
@@ -223,71 +198,4 @@ def against(examined: Examined, first: Answers, seen_by_second: Examined, second
         raise InputError("the two models prepare pictures differently, and some can be read for one of them alone.")
     order = [names[1].index(name) for name in names[0]]  # each model has an order of its own
     one, two = first.plain.argmax(axis=1), second.plain[:, order].argmax(axis=1)
-    return compare(examined.labels, one, two, units_of(examined.groups, examined.ids), len(examined.common.classes))
-
-
-def recorded_against(first: Run, second: Run) -> dict[str, Any]:
-    """A paired comparison of what two runs recorded of the test slices (else validation) that both have; of a
-    cross-validation every slice counts, as judged by the model that did not see it.
-
-    Raises:
-        InputError: where they have no such slices in common, or call them differently.
-    """
-    rows = [{row["id"]: row for row in table_of(run, "predictions.csv", RECORDED)} for run in (first, second)]
-    part = "test" if all(any(row["split"] == "test" for row in table.values()) for table in rows) else "validation"
-    reported = [{id for id, row in table.items() if row["split"] == part} for table in rows]
-    ids = sorted(reported[0] & reported[1])
-    if not ids:
-        raise InputError(f"'{first.folder}' and '{second.folder}' have no {part} slice in common.")
-    other = next((id for id in ids if rows[0][id]["label"] != rows[1][id]["label"]), None)
-    if other is not None:
-        raise InputError(f"'{first.folder}' and '{second.folder}' give slice '{other}' different labels.")
-    classes = sorted({table[id][key] for table in rows for id in ids for key in ("label", "predicted")})
-    labels, one, two = (
-        np.array([classes.index(table[id][key]) for id in ids], dtype=np.int64)
-        for table, key in ((rows[0], "label"), (rows[0], "predicted"), (rows[1], "predicted"))
-    )
-    groups = [rows[0][id]["group"] or None for id in ids]
-    over = "patients" if any(groups) else "slices"
-    return {"split": part, "interval_over": over, **compare(labels, one, two, units_of(groups, ids), len(classes))}
-
-
-def write_results(folder: Path, examined: Examined, given: Answers, results: dict[str, Any]) -> None:
-    """Writes `metrics.json`, `predictions.csv`, the figures and, where they were asked for, `comparison.json` and
-    `robustness.json`. One process at a time: none leaves files of two beside each other.
-
-    Raises:
-        InputError: where another process writes there for longer than half a minute.
-        WorkError: where the folder cannot be written.
-    """
-    with alone(inside(make_folder(folder)), folder, wait=30.0):
-        _write_results(folder, examined, given, results)
-
-
-def _write_results(folder: Path, examined: Examined, given: Answers, results: dict[str, Any]) -> None:
-    classes = examined.common.classes
-    for name, value in results.items():
-        write_json(folder / f"{name}.json", value)
-    kinds = {"p": given.plain, **({} if given.calibrated is None else {"c": given.calibrated})}
-    numbers = np.hstack(list(kinds.values()))
-    write_csv(
-        folder / "predictions.csv",
-        ("id", "group", "label", "predicted", *(f"{kind}_{name}" for kind in kinds for name in classes), "unlike"),
-        (
-            (
-                examined.ids[place],
-                examined.groups[place],
-                classes[examined.labels[place]],
-                classes[int(given.plain[place].argmax())],
-                *(f"{value:.9g}" for value in numbers[place]),
-                None if given.unlike is None else bool(given.unlike[place]),
-            )
-            for place in range(len(examined.ids))
-        ),
-    )
-    figures.reliability_diagram(
-        folder / "reliability.png", examined.labels, given.plain, given.calibrated, examined.name
-    )
-    figures.risk_coverage_curve(folder / "risk_coverage.png", examined.labels, given.plain, examined.name)
-    if "robustness" in results:
-        figures.robustness_curves(folder / "robustness.png", results["robustness"])
+    return compare(examined.labels, one, two, units_of(examined.groups, examined.ids), len(examined.classes))

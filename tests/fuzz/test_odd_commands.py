@@ -12,7 +12,17 @@ from judged import command, refused
 COMMANDS = {
     "audit": ("--source", "--set", "--out", "--fail-on", "--json"),
     "run": ("--set", "--runs", "--name", "--resume", "--accept-changes", "--json", "--only"),
-    "evaluate": ("--source", "--set", "--against", "--classes", "--split", "--out", "--corruptions", "--runs"),
+    "evaluate": (
+        "--source",
+        "--set",
+        "--against",
+        "--with",
+        "--classes",
+        "--split",
+        "--out",
+        "--corruptions",
+        "--runs",
+    ),
     "predict": ("--runs", "--precision", "--csv", "--json"),
     "explain": (
         "--method",
