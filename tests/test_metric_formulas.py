@@ -26,6 +26,7 @@ from braintumor_kit.evaluation.metrics import (
     precision,
     recall,
     reliability,
+    spread,
 )
 from braintumor_kit.evaluation.selective import area_under_risk_coverage
 
@@ -115,6 +116,26 @@ def _resampled_by_hand(matrices: list[np.ndarray], figure: Any, seed: int = 0) -
     with np.errstate(invalid="ignore"):
         values = [float(figure(sum(n * m for n, m in zip(row, matrices, strict=True)))) for row in draws]
     return [float(np.quantile(values, tail)) for tail in (0.025, 0.975)]
+
+
+def test_means_and_deviations_over_folds() -> None:
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "nll_calibrated", "ece_calibrated")
+    folds: list[dict[str, Any]] = [
+        {name: value + place for place, name in enumerate(names)} | {"by_group": {name: 5 * value for name in names}}
+        for value in (1.0, 2.0, 6.0)
+    ]
+    for fold in folds:
+        fold["by_group"].pop("nll")
+    found = spread(folds)
+    deviation = np.sqrt((4 + 1 + 9) / 2)
+    for place, name in enumerate(names):
+        assert found.pop(name) == {"mean": 3 + place, "sd": pytest.approx(deviation)}
+    by_group = {"mean": 15, "sd": pytest.approx(5 * deviation)}
+    assert found == {f"by_group_{name}": by_group for name in names[:3]}
+
+    folds[1]["by_group"] = None  # no patients are known there
+    folds[2]["nll_calibrated"] = None
+    assert set(spread(folds)) == set(names) - {"nll_calibrated"}
 
 
 def test_bins_of_reliability_at_both_ends() -> None:

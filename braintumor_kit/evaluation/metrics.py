@@ -45,6 +45,7 @@ def f1(confusion: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 HEADLINES = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1}
+CALIBRATION = ("nll", "ece", "nll_calibrated", "ece_calibrated")
 
 
 def evaluate(
@@ -87,15 +88,15 @@ def evaluate(
 
 
 def spread(by_fold: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation (of a sample) over folds, of each headline figure by slice and by patient."""
-    columns: dict[str, list[float]] = {
-        name: [fold[name] for fold in by_fold]
-        for name in (*HEADLINES, "nll", "ece", "nll_calibrated", "ece_calibrated")
-    }
+    """Mean and standard deviation (of a sample) over folds, of each headline figure by slice and by patient, and of
+    those of calibration; what one of the folds lacks is left out."""
+    columns = {name: [fold[name] for fold in by_fold] for name in (*HEADLINES, *CALIBRATION)}
     if all(fold["by_group"] for fold in by_fold):
         columns |= {f"by_group_{name}": [fold["by_group"][name] for fold in by_fold] for name in HEADLINES}
     return {
-        name: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))} for name, values in columns.items()
+        name: {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))}
+        for name, values in columns.items()
+        if None not in values
     }
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from braintumor_kit.evaluation.metrics import HEADLINES
+from braintumor_kit.evaluation.metrics import CALIBRATION, HEADLINES
 from braintumor_kit.files import read_csv, read_json
 from braintumor_kit.runs import Run, fold_runs
 
 TIMES = ("seconds", "images_per_second")
 """Columns of `history.csv` that no two runs share."""
 
-FIGURES = (*HEADLINES, "nll", "ece", "nll_calibrated", "ece_calibrated")
+FIGURES = (*HEADLINES, *CALIBRATION)
 
 
 def results_of(run: Run, model: keras.Model) -> dict[str, Any]:
