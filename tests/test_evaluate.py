@@ -1,6 +1,7 @@
 """`btkit evaluate`: another source, another model, corruption; and the arithmetic behind it, worked out by hand."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from heads import TINY_NETWORK, add_heads
 from PIL import Image
 
+from braintumor_kit import progress
 from braintumor_kit.commands.main import run_command_line
 from braintumor_kit.contracts import InputError
 from braintumor_kit.evaluation.class_sets import common_classes
@@ -264,6 +266,18 @@ def test_corruptions_as_table_and_figure(runs: Path, btkit: Callable, tmp_path: 
     assert (tmp_path / "robustness.png").stat().st_size > 10_000
     assert "motion ghosting" in ended.out
     assert "not a medical device" in ended.out
+
+
+def test_corruptions_tell_how_far_they_are(
+    runs: Path, btkit: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bar for all: of a small split, each severity is over before a bar of its own would show."""
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    ended = btkit("evaluate", runs / "one", "--corruptions", "--out", tmp_path, "--json")
+    n = json.loads(ended.out)["metrics"]["n"]
+    told = [int(count) for count in re.findall(rf"under corruption: (\d+) of {40 * n}\n", ended.err)]
+    assert told == sorted(told)
+    assert set(told) >= {n * number for number in range(1, 40)}
 
 
 def test_models_of_other_classes_are_not_compared(

@@ -1,11 +1,13 @@
 """`btkit evaluate`: a trained model on its own split or on another source, beside another model, under corruption."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 from braintumor_kit.contracts import InputError
 from braintumor_kit.contracts.classes import canonical_class
@@ -20,7 +22,7 @@ from braintumor_kit.evaluation.paired import compare
 from braintumor_kit.progress import Reporter
 from braintumor_kit.recipe.load import DataRecipe
 from braintumor_kit.registry import Registry
-from braintumor_kit.workflows.answering import Answering
+from braintumor_kit.workflows.answering import Answerer, Answering
 from braintumor_kit.workflows.evaluation_folder import Answers, Judged
 from braintumor_kit.workflows.open_data import open_dataset, tell_left_out
 from braintumor_kit.workflows.own_data import own_data
@@ -112,24 +114,31 @@ def _examined(
     )
 
 
-def answers(
-    trained: Answering, examined: Examined, reporter: Reporter, change: tuple[str, int] | None = None
+def answers(trained: Answering, examined: Examined, reporter: Reporter) -> Answers:
+    """What a model says of the slices as they are."""
+    with reporter.bar("predicting") as progress:
+        return _answers(trained.answerer(), examined, lambda done: progress(done, len(examined.places)))
+
+
+def _answers(
+    answerer: Answerer, examined: Examined, told: Callable[[int], None], change: tuple[str, int] | None = None
 ) -> Answers:
-    """What a model says, of the slices as they are or corrupted (name and severity)."""
-    answerer = trained.answerer()
+    """What a model says, of the slices as they are or corrupted (name and severity).
+
+    Args:
+        told: how many slices are answered.
+    """
     said, verdicts = [], []
-    title = "predicting" if change is None else f"{change[0].replace('_', ' ')}, severity {change[1]}"
-    with reporter.bar(title) as progress:
-        for start in range(0, len(examined.places), answerer.batch_size):
-            places = examined.places[start : start + answerer.batch_size]
-            pictures = examined.slices[places]
-            if change is not None:
-                pictures = corrupted(pictures, *change, seeds=places)
-            probabilities, verdict = answerer(pictures)
-            said.append(probabilities)
-            if verdict is not None:
-                verdicts.append(verdict)
-            progress(start + len(places), len(examined.places))
+    for start in range(0, len(examined.places), answerer.batch_size):
+        places = examined.places[start : start + answerer.batch_size]
+        pictures = examined.slices[places]
+        if change is not None:
+            pictures = corrupted(pictures, *change, seeds=places)
+        probabilities, verdict = answerer(pictures)
+        said.append(probabilities)
+        if verdict is not None:
+            verdicts.append(verdict)
+        told(start + len(places))
     common = examined.common
     plain = common.probabilities(np.concatenate(said))
     if not verdicts:
@@ -158,21 +167,25 @@ def figures_of(trained: Answering, examined: Examined, given: Answers) -> dict[s
 
 def robustness(trained: Answering, examined: Examined, clean: Answers, reporter: Reporter) -> dict[str, Any]:
     """Accuracy and calibration under every corruption at every severity."""
-    table = {
-        name: [
-            {"severity": severity, **_short(examined, answers(trained, examined, reporter, (name, severity)))}
-            for severity in range(1, SEVERITIES + 1)
-        ]
-        for name in CORRUPTIONS
-    }
+    table: dict[str, list[dict[str, Any]]] = {name: [] for name in CORRUPTIONS}
+    answerer, count = trained.answerer(), len(examined.places)
+    changes = [(name, severity) for name in CORRUPTIONS for severity in range(1, SEVERITIES + 1)]
+    with reporter.bar("predicting, under corruption") as progress:  # one for all: each alone is over before it shows
+        for number, change in enumerate(changes):
+            told = partial(_told, progress, number * count, len(changes) * count)
+            given = _answers(answerer, examined, told, change)
+            table[change[0]].append({"severity": change[1], **_short(examined, given)})
     everything = [row["accuracy"] for rows in table.values() for row in rows]
     return {"clean": _short(examined, clean), "mean_accuracy": float(np.mean(everything)), "corruptions": table}
 
 
+def _told(progress: Callable[[int, int], None], before: int, whole: int, done: int) -> None:
+    progress(before + done, whole)
+
+
 def _short(examined: Examined, given: Answers) -> dict[str, Any]:
-    predicted, classes = given.plain.argmax(axis=1), len(examined.classes)
-    confusion = np.zeros((classes, classes))
-    np.add.at(confusion, (examined.labels, predicted), 1.0)
+    numbers = range(len(examined.classes))
+    confusion = confusion_matrix(examined.labels, given.plain.argmax(axis=1), labels=numbers).astype(float)
     return {
         "accuracy": float(accuracy(confusion)),
         "balanced_accuracy": float(balanced_accuracy(confusion)),

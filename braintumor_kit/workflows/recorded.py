@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 from braintumor_kit.contracts import InputError
 from braintumor_kit.evaluation.detection import detection
@@ -154,8 +155,7 @@ def _numbers(run: Run, rows: Rows, ids: Sequence[str], kind: str, classes: Seque
 
 def _alone(run: Run, labels: NDArray[np.int64], numbers: NDArray[np.float64]) -> dict[str, Any]:
     """The headline figures of one run."""
-    confusion = np.zeros((numbers.shape[1],) * 2)
-    np.add.at(confusion, (labels, numbers.argmax(axis=1)), 1.0)
+    confusion = confusion_matrix(labels, numbers.argmax(axis=1), labels=range(numbers.shape[1])).astype(float)
     return {"run": run.folder.name, **{name: float(figure(confusion)) for name, figure in HEADLINES.items()}}
 
 
