@@ -52,8 +52,8 @@ from braintumor_kit.notice import NOTICE
     multiple=True,
     metavar="RUN",
     shell_complete=completed_runs,
-    help="Another run of the same test slices and folds, repeatable: what all say together, the mean of the "
-    "probabilities that they recorded.",
+    help="Another run, repeatable: what all say together, the mean of their probabilities. Of the same test slices and "
+    "folds, as they recorded them, or with --source.",
 )
 @click.option("--corruptions", is_flag=True, help="Also under eight changes typical of MRI, at five severities each.")
 @click.option(
@@ -83,9 +83,11 @@ def evaluate(
         raise click.UsageError("--set goes with --source: a run's own split is evaluated as it was made.")
     if part is not None and source is not None:
         raise click.UsageError("--split goes with the run's own slices, not with --source.")
-    if others:
-        if source is not None or part is not None or against is not None or classes or corruptions:
-            raise click.UsageError("--with takes together what runs recorded of their test slices, and goes alone.")
+    if others and source is None:
+        if part is not None or against is not None or classes or corruptions:
+            raise click.UsageError(
+                "--with takes together what runs recorded of their test slices, and goes alone, or with --source."
+            )
         _together(argument, others, runs, out, as_json)
         return
     if against is not None and source is None and (part is not None or corruptions):
@@ -101,12 +103,13 @@ def evaluate(
     with large_imports():
         from braintumor_kit.recipe.load import load_source_data
         from braintumor_kit.workflows import evaluate as workflow
+        from braintumor_kit.workflows.ensemble import answering_of_arguments
         from braintumor_kit.workflows.evaluation_folder import write_results
         from braintumor_kit.workflows.exported import answering_of_argument
 
     told = reporter()
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    trained = answering_of_argument(argument, runs, classes=names)
+    trained = answering_of_arguments(argument, others, runs, classes=names)
     other = answering_of_argument(against, runs, classes=names) if against is not None else None
     models = [model for model in (trained, other) if model is not None]
     if names and all(model.run for model in models):
@@ -133,7 +136,8 @@ def evaluate(
         place = Path("evaluations") / f"{_folder_name(Path(str(argument)).stem)}-{trained.digest[:8]}"
     else:
         place = trained.run.folder / "evaluations"
-    folder = out or place / examined.folder
+    together = f"-with-{trained.digest[:8]}" if others else ""
+    folder = out or place / f"{examined.folder}{together}"
     write_results(folder, examined, given, results)
     _print(results, as_json)
     told.say(f"results are in {folder}")

@@ -37,6 +37,14 @@ from braintumor_kit.visible import visible
 @runs_option
 @precision_option("float32")
 @plane_option
+@click.option(
+    "--with",
+    "others",
+    multiple=True,
+    metavar="RUN",
+    shell_complete=completed_runs,
+    help="Another run or model, repeatable: the mean of what all say.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print the result as CSV.")
 @click.option(
     "--out",
@@ -76,6 +84,7 @@ def predict(
     runs: Path,
     precision: str,
     plane: str | None,
+    others: tuple[str, ...],
     as_csv: bool,
     out: Path | None,
     methods: str | None,
@@ -91,8 +100,8 @@ def predict(
     if not images:
         raise click.UsageError("name at least one image or folder of images.")
     if out is not None:
-        if as_csv or plane:
-            raise click.UsageError("--csv and --plane do not go with --out.")
+        if as_csv or plane or others:
+            raise click.UsageError("--csv, --plane and --with do not go with --out.")
         if methods is None and (overrides or target != "predicted"):
             raise click.UsageError("--set and --target go with --method.")
         known = registry(ctx)
@@ -106,13 +115,13 @@ def predict(
     with large_imports():
         from braintumor_kit.data.dataset import BadImage
         from braintumor_kit.workflows import predict as workflow
-        from braintumor_kit.workflows.exported import answering_of_argument
+        from braintumor_kit.workflows.ensemble import answering_of_arguments
         from braintumor_kit.workflows.named import files_in
         from braintumor_kit.workflows.trained import plane_of
         from braintumor_kit.workflows.whole_volumes import VolumePrediction, volume_json, with_volumes
 
     files = files_in(images)
-    trained = answering_of_argument(run, runs)
+    trained = answering_of_arguments(run, others, runs)
     named = files.pictures(plane or plane_of(trained.run))
     warn(trained.warning)
     results = list(workflow.predict(trained, named, precision))

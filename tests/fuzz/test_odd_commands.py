@@ -23,7 +23,7 @@ COMMANDS = {
         "--corruptions",
         "--runs",
     ),
-    "predict": ("--runs", "--precision", "--csv", "--json"),
+    "predict": ("--runs", "--precision", "--with", "--csv", "--json"),
     "explain": (
         "--method",
         "--target",

@@ -1,4 +1,4 @@
-"""What runs recorded, taken together: the mean of their probabilities, worked out by hand, and what is refused."""
+"""Several runs taken together: what they recorded, worked out by hand, and what their models say of other pictures."""
 
 import json
 from collections.abc import Callable
@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from heads import add_heads
+from PIL import Image
 from sklearn import metrics as sk
+from small_runs import copy_run, put_file
 
 from braintumor_kit.commands.main import run_command_line
 from braintumor_kit.contracts import InputError
@@ -195,7 +198,104 @@ def test_other_folds_and_other_wishes_end_with_one_sentence(runs: Path, btkit: C
     ended = btkit("evaluate", runs / "one", "--with", runs / "other")
     assert ended.status == 2
     assert "in different folds: their networks were not kept from the same patients" in ended.err
-    for wish in (("--corruptions",), ("--split", "test"), ("--against", runs / "two"), ("--source", "phantom")):
+    for wish in (("--corruptions",), ("--split", "test"), ("--against", runs / "two")):
         ended = btkit("evaluate", runs / "one", "--with", runs / "two", *wish)
         assert ended.status == 2
         assert "goes alone" in ended.err
+
+
+# Asked as one
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve heads in two folders by class; the last is noise."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for place, label in enumerate(("glioma", "notumor")):
+        add_heads(folder / label, range(6 * place, 6 * place + 6))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "notumor" / "zz.png")
+    return folder
+
+
+def said(btkit: Callable, *arguments: object) -> list[dict]:
+    ended = btkit("predict", *arguments, "--json")
+    assert ended.status == 0, ended.err
+    return json.loads(ended.out)
+
+
+def test_models_asked_as_one_say_the_mean(runs: Path, pictures: Path, btkit: Callable) -> None:
+    folds = [runs / name / "fold-1" for name in ("one", "two", "three")]
+    each = [said(btkit, fold, pictures) for fold in folds]
+    limits = [json.loads((fold / "certainty.json").read_text()) for fold in folds]
+    below = np.mean([limit["abstain_below"] for limit in limits])
+    together = said(btkit, folds[0], "--with", folds[1], "--with", folds[2], pictures)
+    assert len(together) == 13
+    for found, *members in zip(together, *each, strict=True):
+        for kind in ("probabilities", "calibrated"):
+            for name, value in found[kind].items():
+                assert value == pytest.approx(np.mean([member[kind][name] for member in members]), abs=1e-6)
+        assert found["predicted"] == max(found["probabilities"], key=found["probabilities"].__getitem__)
+        score = np.mean([one["ood_score"] / limit["ood_threshold"] for one, limit in zip(members, limits, strict=True)])
+        assert found["ood_score"] == pytest.approx(score)
+        assert found["out_of_distribution"] == (score > 1)
+        assert found["abstain"] == (score > 1 or max(found["calibrated"].values()) < below)
+    assert together[-1]["out_of_distribution"]
+
+
+def test_models_are_judged_as_one_on_another_source(
+    runs: Path, pictures: Path, btkit: Callable, tmp_path: Path
+) -> None:
+    wish = ("--source", "image_folder", "--set", f"source.root={pictures}", "--json")
+    one, two = runs / "one" / "fold-2", runs / "two" / "fold-2"
+    alone = json.loads(btkit("evaluate", one, *wish).out)["metrics"]
+    ended = btkit("evaluate", one, "--with", two, *wish)
+    assert ended.status == 0, ended.err
+    found = json.loads(ended.out)["metrics"]
+    answers = said(btkit, one, "--with", two, pictures)
+    expected = [Path(item["path"]).parent.name == item["predicted"] for item in answers]
+    assert found["accuracy"] == pytest.approx(np.mean(expected))
+    assert found["out_of_distribution"] == pytest.approx(np.mean([item["out_of_distribution"] for item in answers]))
+    folders = sorted(path.name for path in (one / "evaluations").iterdir())
+    assert len(folders) == 2
+    assert folders[1].startswith(f"{folders[0]}-with-")  # beside what the first says alone
+    assert json.loads((one / "evaluations" / folders[0] / "metrics.json").read_text())["nll"] == alone["nll"]
+
+
+def test_lone_models_have_no_cautions_and_are_told_apart(
+    runs: Path, pictures: Path, btkit: Callable, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.keras").write_bytes((runs / name / "fold-1" / "model.keras").read_bytes())
+    one, two = tmp_path / "one.keras", tmp_path / "two.keras"
+    found = said(btkit, one, "--with", two, pictures)
+    inside = said(btkit, runs / "one" / "fold-1", "--with", runs / "two" / "fold-1", pictures)
+    assert [list(item["probabilities"].values()) for item in found] == [
+        pytest.approx(list(item["probabilities"].values()), abs=1e-6) for item in inside
+    ]
+    assert all(item["calibrated"] is None and item["abstain"] is None for item in found)
+    for others, words in (
+        ((one,), "are the same model: it would count for two"),
+        ((two, two), "are the same model"),
+        ((runs / "two" / "fold-1",), "they cannot be asked as one"),  # the lone file's classes have no names
+        ((runs / "two",), "has a model a fold"),
+        ((tmp_path / "none.keras",), "none.keras"),
+    ):
+        ended = btkit("predict", one, *(word for other in others for word in ("--with", other)), pictures)
+        assert ended.status == 2
+        assert words in ended.err
+    ended = btkit("predict", one, "--with", two, pictures, "--out", tmp_path / "out")
+    assert ended.status == 2
+    assert "--with do not go with --out" in ended.err
+
+
+def test_models_of_other_pixels_are_not_asked_as_one(
+    runs: Path, pictures: Path, btkit: Callable, tmp_path: Path
+) -> None:
+    other = copy_run(runs / "two" / "fold-1", tmp_path / "other")
+    resolved = json.loads((other / "resolved.json").read_text())
+    resolved["pixels"]["crop"] = "head"
+    put_file(other / "resolved.json", json.dumps(resolved).encode())
+    ended = btkit("predict", runs / "one" / "fold-1", "--with", other, pictures)
+    assert ended.status == 2
+    assert "were trained on pictures prepared differently" in ended.err
