@@ -58,8 +58,8 @@ def test_a_recipe_is_told_with_what_it_is_for() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("run", "--resume"), ("predict",), ("predict", "--with"), ("explain",), ("evaluate",), ("evaluate", "--against"), ("evaluate", "--with"),
-     ("report",), ("serve",), ("doctor", "--bundle")],
+    [("run", "--resume"), ("predict",), ("predict", "--with"), ("explain",), ("evaluate",),
+     ("evaluate", "--against"), ("evaluate", "--with"), ("report",), ("serve",), ("doctor", "--bundle")],
 )  # fmt: skip
 def test_runs_the_newest_first(words: tuple[str, ...], runs: Path) -> None:
     assert offered(*words, "") == ["runs/new", "runs/old", "file"]
