@@ -21,6 +21,9 @@ from braintumor_kit.commands.completion import plugins_of
 from braintumor_kit.commands.completion import runs as completed_runs
 from braintumor_kit.notice import NOTICE
 
+TWO_RUNS, ENSEMBLE = ("the first", "the second"), ("the ensemble", "the first")
+"""Who is compared."""
+
 
 @click.command()
 @click.argument("argument", required=False, metavar="[RUN]", shell_complete=completed_runs)
@@ -187,10 +190,8 @@ def _print(results: dict[str, Any], as_json: bool) -> None:
     if "metrics" in results:
         _print_metrics(results["metrics"])
     if "comparison" in results:
-        columns = (
-            ("all together", "the first") if "members" in results.get("metrics", {}) else ("the first", "the second")
-        )
-        _print_comparison(results["comparison"], columns)
+        several = "members" in results.get("metrics", {})
+        _print_comparison(results["comparison"], ENSEMBLE if several else TWO_RUNS)
     if "robustness" in results:
         _print_robustness(results["robustness"])
     click.echo(NOTICE)
