@@ -116,7 +116,7 @@ def _set(values: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
             if value is None and isinstance(here, dict):
                 here.pop(index, None)
             else:
-                here[index] = value
+                here[index] = deepcopy(value)  # the values drawn from are shared: a list put twice could hold itself
             return
         inner = here.get(index) if isinstance(here, dict) else here[index]
         if not isinstance(inner, dict | list):
