@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from braintumor_kit.commands.completion import keys
+from braintumor_kit.commands.completion import runs as completed_runs
 from braintumor_kit.visible import visible
 
 UNSHOWN = re.compile(r"[^\n -~]")
@@ -68,6 +69,11 @@ def precision_option(default: str) -> Callable[..., Any]:
         type=click.Choice(["auto", "float32", "bfloat16"]),
         help="Of convolutions; auto is bfloat16 where the device computes it natively: faster, and near.",
     )
+
+
+def with_option(words: str) -> Callable[..., Any]:
+    """`--with`, the other members of an ensemble."""
+    return click.option("--with", "others", multiple=True, metavar="RUN", shell_complete=completed_runs, help=words)
 
 
 plane_option: Callable[..., Any] = click.option(

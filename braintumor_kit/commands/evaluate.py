@@ -16,6 +16,7 @@ from braintumor_kit.commands.common import (
     runs_option,
     set_option,
     warn,
+    with_option,
 )
 from braintumor_kit.commands.completion import plugins_of
 from braintumor_kit.commands.completion import runs as completed_runs
@@ -49,14 +50,9 @@ TWO_RUNS, ENSEMBLE = ("the first", "the second"), ("the ensemble", "the first")
 @click.option(
     "--against", metavar="RUN", shell_complete=completed_runs, help="Another run: paired comparison on the same slices."
 )
-@click.option(
-    "--with",
-    "others",
-    multiple=True,
-    metavar="RUN",
-    shell_complete=completed_runs,
-    help="Another run, repeatable: what all say together, the mean of their probabilities. Of the same test slices and "
-    "folds, as they recorded them, or with --source.",
+@with_option(
+    "Another run, repeatable: what all say together, the mean of their probabilities. Of the same test slices and "
+    "folds, as they recorded them, or with --source."
 )
 @click.option("--corruptions", is_flag=True, help="Also under eight changes typical of MRI, at five severities each.")
 @click.option(

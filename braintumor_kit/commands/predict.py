@@ -24,6 +24,7 @@ from braintumor_kit.commands.common import (
     reporter,
     runs_option,
     warn,
+    with_option,
 )
 from braintumor_kit.commands.completion import methods as completed_methods
 from braintumor_kit.commands.completion import runs as completed_runs
@@ -37,14 +38,7 @@ from braintumor_kit.visible import visible
 @runs_option
 @precision_option("float32")
 @plane_option
-@click.option(
-    "--with",
-    "others",
-    multiple=True,
-    metavar="RUN",
-    shell_complete=completed_runs,
-    help="Another run or model, repeatable: the mean of what all say.",
-)
+@with_option("Another run or model, repeatable: the mean of what all say.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the result as CSV.")
 @click.option(
     "--out",

@@ -73,6 +73,7 @@ def together(runs: Sequence[Run]) -> tuple[Judged, Answers, dict[str, Any]]:
     _check_labels(runs, rows, ids)
     labels = np.array([classes.index(first[id]["label"]) for id in ids], dtype=np.int64)
     groups = [first[id]["group"] or None for id in ids]
+    units = units_of(groups, ids)
     each = [_numbers(run, table, ids, "p", classes) for run, table in zip(runs, rows, strict=True)]
     plain = np.mean(each, axis=0)
     calibrated = None
@@ -85,14 +86,13 @@ def together(runs: Sequence[Run]) -> tuple[Judged, Answers, dict[str, Any]]:
         "source": judged.name,
         **(evaluate(labels, plain, groups, classes, calibrated) or {}),
         "out_of_distribution": None,
-        "detection": detection(labels, plain, units_of(groups, ids), classes),
+        "detection": detection(labels, plain, units, classes),
         "left_out": 0,
         "members": [_alone(run, labels, numbers) for run, numbers in zip(runs, each, strict=True)],
         **_by_fold(labels, plain, groups, classes, calibrated, folds),
     }
     if warnings := [run.warning for run in runs if run.warning]:
         metrics["warning"] = "; ".join(warnings)
-    units = units_of(groups, ids)
     comparison = compare(labels, plain.argmax(axis=1), each[0].argmax(axis=1), units, len(classes))
     over = {"split": "test", "interval_over": metrics["interval_over"]}
     return judged, Answers(plain, calibrated, None, None), {"metrics": metrics, "comparison": {**over, **comparison}}
